@@ -1,0 +1,80 @@
+"""What an engine is: one protocol, its parameters, and its errors.
+
+An engine knows nothing about screening, replies or pages. Whoever calls it screens first and gates after.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from support.prompt import Message
+
+
+class EngineError(RuntimeError):
+    """No words can come from this engine. The message is one sentence for a person and names the fix.
+
+    EngineError
+    ├── ModelUnavailable   the model did not load: gated, missing, no token, bad adapter, no memory
+    └── EngineLoading      not yet: the model is still loading
+    """
+
+
+class ModelUnavailable(EngineError):
+    pass
+
+
+class EngineLoading(EngineError):
+    pass
+
+
+@dataclass(frozen=True)
+class GenerationParams:
+    """How a reply is sampled. The defaults keep a small model from repeating itself.
+
+    Attributes:
+        max_new_tokens: longest reply, tokens.
+        temperature: 0 is greedy.
+        top_p: nucleus mass in (0, 1].
+        repetition_penalty: > 1 makes tokens already used less likely (CTRL, arXiv 1909.05858).
+        no_repeat_ngram_size: a run of this many tokens never occurs twice in the text; 0 is off.
+    """
+
+    max_new_tokens: int = 256
+    temperature: float = 0.6
+    top_p: float = 0.9
+    repetition_penalty: float = 1.1
+    no_repeat_ngram_size: int = 6
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_new_tokens <= 4096:
+            raise ValueError("max_new_tokens must be between 1 and 4096.")
+        if not 0 <= self.temperature <= 2:
+            raise ValueError("temperature must be between 0 and 2.")
+        if not 0 < self.top_p <= 1:
+            raise ValueError("top_p must be above 0 and at most 1.")
+
+
+class Engine(Protocol):
+    """Where words come from."""
+
+    def stream(self, messages: Sequence[Message], params: GenerationParams, stop: threading.Event) -> Iterator[str]:
+        """Pieces of the reply, in order; "" where the engine only says that it is alive.
+
+        Ends within one token of `stop` being set, or of the iterator being closed.
+
+        Raises:
+            EngineError: no reply can come.
+        """
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """`status` (loading, ready, unavailable), `model`, `adapter`, `quantization`, `device`, `demonstration`,
+        and `problem`, one sentence, where status is unavailable. Never blocks."""
+        ...
+
+    def fits(self, messages: Sequence[Message], params: GenerationParams) -> bool:
+        """Whether the messages leave room for `params.max_new_tokens`."""
+        ...
