@@ -24,27 +24,39 @@ class Message(TypedDict):
     content: str
 
 
-def build(turns: Sequence[Message], fits: Callable[[list[Message]], bool], system: str = SYSTEM_PROMPT) -> list[Message]:
-    """System prompt plus as many of the newest turns as fit.
-
-    Whole exchanges are dropped from the oldest end, so that the system prompt and the newest message always stay and
-    the first kept turn is the user's (Llama 2's template demands that roles alternate from the user on).
+def build(turns: Sequence[Message], system: str = SYSTEM_PROMPT) -> list[Message]:
+    """The system prompt, then the turns from the user's first on, roles alternating (Llama 2's template demands it).
 
     Args:
         turns: user and assistant messages, oldest first, ending with the user's newest.
-        fits: says whether a list of messages leaves room for the reply; the engine knows.
         system: the system prompt.
 
     Returns:
-        messages, the first of which has the role "system". Where even the newest message alone does not fit, it is
-        returned all the same and the engine cuts its beginning.
+        messages, the first of which has the role "system", the second and the last "user".
     """
-    start_of_exchange = [i for i, turn in enumerate(turns) if turn["role"] == "user"]
-    for start in start_of_exchange:
-        messages = [Message(role="system", content=system), *_alternating(turns[start:])]
-        if fits(messages):
-            return messages
-    return [Message(role="system", content=system), *turns[-1:]]
+    first = next((i for i, turn in enumerate(turns) if turn["role"] == "user"), len(turns))
+    return [Message(role="system", content=system), *_alternating(turns[first:])]
+
+
+def trim(messages: Sequence[Message], fits: Callable[[list[Message]], bool]) -> list[Message]:
+    """Drop whole exchanges from the oldest end until the rest fits; the system prompt and the newest message stay.
+
+    Cutting tokens instead, as many chat demos do, would cut the system prompt first. Where even the newest message
+    alone does not fit, its beginning is cut: what a person ends with is what they want answered.
+
+    Args:
+        messages: as `build` returns them.
+        fits: says whether messages leave room for the reply; the engine knows.
+    """
+    system, turns = messages[0], list(messages[1:])
+    for start in range(0, len(turns), 2):
+        kept = [system, *turns[start:]]
+        if fits(kept):
+            return kept
+    newest = turns[-1]["content"]
+    while len(newest) > 1 and not fits([system, Message(role="user", content=newest)]):
+        newest = newest[len(newest) // 4 + 1 :]
+    return [system, Message(role="user", content=newest)]
 
 
 def _alternating(turns: Sequence[Message]) -> list[Message]:

@@ -18,7 +18,7 @@ class EngineError(RuntimeError):
 
     EngineError
     ├── ModelUnavailable   the model did not load: gated, missing, no token, bad adapter, no memory
-    └── EngineLoading      not yet: the model is still loading
+    └── GenerationFailed   it loaded, and broke while it wrote
     """
 
 
@@ -26,7 +26,7 @@ class ModelUnavailable(EngineError):
     pass
 
 
-class EngineLoading(EngineError):
+class GenerationFailed(EngineError):
     pass
 
 
@@ -63,7 +63,7 @@ class Engine(Protocol):
     def stream(self, messages: Sequence[Message], params: GenerationParams, stop: threading.Event) -> Iterator[str]:
         """Pieces of the reply, in order; "" where the engine only says that it is alive.
 
-        Ends within one token of `stop` being set, or of the iterator being closed.
+        Takes `messages` as `prompt.build` returns them and drops the oldest exchanges that do not fit. Ends within one token of `stop` being set, or of the iterator being closed.
 
         Raises:
             EngineError: no reply can come.
@@ -73,8 +73,4 @@ class Engine(Protocol):
     def describe(self) -> dict[str, Any]:
         """`status` (loading, ready, unavailable), `model`, `adapter`, `quantization`, `device`, `demonstration`,
         and `problem`, one sentence, where status is unavailable. Never blocks."""
-        ...
-
-    def fits(self, messages: Sequence[Message], params: GenerationParams) -> bool:
-        """Whether the messages leave room for `params.max_new_tokens`."""
         ...

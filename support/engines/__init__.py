@@ -1,0 +1,30 @@
+"""Where words come from. `start(settings)` gives the engine that the settings and the hardware call for."""
+
+from __future__ import annotations
+
+from support.engines.background import BackgroundEngine
+from support.engines.base import Engine, EngineError, GenerationFailed, GenerationParams, ModelUnavailable
+from support.settings import Settings
+
+__all__ = ["Engine", "EngineError", "GenerationFailed", "GenerationParams", "ModelUnavailable", "start"]
+
+
+def start(settings: Settings) -> Engine:
+    """The engine, at once; a local model loads behind it (on ZeroGPU before it returns)."""
+    if settings.engine == "remote" or (settings.engine == "auto" and settings.remote_base_url):
+        from support.engines.remote import RemoteEngine
+
+        return RemoteEngine(settings)
+
+    def load() -> Engine:
+        from support.engines.transformers import TransformersEngine  # torch and transformers take seconds to import
+
+        return TransformersEngine.load(settings)
+
+    return BackgroundEngine(load, settings.model_id, wait=_zero_gpu())
+
+
+def _zero_gpu() -> bool:
+    from spaces.config import Config
+
+    return Config.zero_gpu
