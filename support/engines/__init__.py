@@ -16,12 +16,12 @@ def start(settings: Settings) -> Engine:
 
         return RemoteEngine(settings)
 
-    def load() -> Engine:
-        from support.engines.transformers import TransformersEngine  # torch and transformers take seconds to import
+    def local() -> Engine:
+        from support.engines.transformers import TransformersEngine, load  # torch takes seconds to import
 
-        return TransformersEngine.load(settings)
+        return TransformersEngine(load(settings), settings.context_tokens)
 
-    return BackgroundEngine(load, settings.model_id, wait=_zero_gpu())
+    return BackgroundEngine(local, settings.model_id, wait=_zero_gpu())
 
 
 def _zero_gpu() -> bool:

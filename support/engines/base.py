@@ -43,7 +43,7 @@ class GenerationParams:
     """
 
     max_new_tokens: int = 256
-    temperature: float = 0.6
+    temperature: float = 0.4
     top_p: float = 0.9
     repetition_penalty: float = 1.1
     no_repeat_ngram_size: int = 6
@@ -55,6 +55,15 @@ class GenerationParams:
             raise ValueError("temperature must be between 0 and 2.")
         if not 0 < self.top_p <= 1:
             raise ValueError("top_p must be above 0 and at most 1.")
+
+    @classmethod
+    def clamped(cls, max_new_tokens: float, temperature: float, top_p: float) -> GenerationParams:
+        """Parameters from sliders, brought into range: a page's values can be forged."""
+        return cls(
+            max_new_tokens=int(min(max(max_new_tokens, 16), 1024)),
+            temperature=min(max(float(temperature), 0.0), 2.0),
+            top_p=min(max(float(top_p), 0.05), 1.0),
+        )
 
 
 class Engine(Protocol):

@@ -91,9 +91,11 @@ def choose(settings: Settings, hardware: Hardware) -> ModelChoice:
 
 
 def _auto(hardware: Hardware) -> str:
-    """NF4 on any CUDA card. On a CPU what `python -m benchmarks.quantization` measured best: NF4 with AVX512-BF16
-    (28 tok/s against 23 in bf16 and 15 in fp32 on two cores); without it bitsandbytes has no fast kernel."""
-    return "nf4" if hardware.cuda or hardware.cpu_bf16 else "none"
+    """NF4 on any CUDA card. On a CPU what `python -m benchmarks.quantization` measured best for words a person reads:
+    bf16 where the CPU computes in it, else fp32. NF4 decodes a little faster there, and costs a small model its sense."""
+    if hardware.cuda:
+        return "nf4"
+    return "bf16" if hardware.cpu_bf16 else "none"
 
 
 def _dtype(quantization: str, hardware: Hardware) -> str:

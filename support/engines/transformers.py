@@ -59,26 +59,10 @@ class TransformersEngine:
         self._context_tokens = min(context_tokens, limit)
         self._turn = threading.Lock()
 
-    @classmethod
-    def load(cls, settings: Settings) -> TransformersEngine:
-        """Load what the settings and the hardware call for.
-
-        Raises:
-            ModelUnavailable: one sentence that names the fix.
-        """
-        hardware = Hardware.detect()
-        choice = choose(settings, hardware)
-        log.info("Model: %s (%s)", choice.model, choice.why)
-        try:
-            return cls(_load(choice, hardware, settings), settings.context_tokens)
-        except Exception as error:
-            problem = explain(error, choice, has_token=bool(settings.hf_token))
-            log.error("%s [%s]", problem, type(error).__name__)
-            raise ModelUnavailable(problem) from error
-
     def stream(self, messages: Sequence[Message], params: GenerationParams, stop: threading.Event) -> Iterator[str]:
         """See `support.engines.base.Engine`."""
         tokenizer = self._loaded.tokenizer
+        params = replace(params, max_new_tokens=min(params.max_new_tokens, self._context_tokens // 2))
         room = self._context_tokens - params.max_new_tokens
 
         def fits(candidate: list[Message]) -> bool:
@@ -108,6 +92,23 @@ class TransformersEngine:
             "device": "zerogpu" if self._loaded.hardware.zero_gpu else str(self._loaded.model.device),
             "demonstration": choice.embedded,
         }
+
+
+def load(settings: Settings) -> Loaded:
+    """Load what the settings and the hardware call for.
+
+    Raises:
+        ModelUnavailable: one sentence that names the fix.
+    """
+    hardware = Hardware.detect()
+    choice = choose(settings, hardware)
+    log.info("Model: %s (%s)", choice.model, choice.why)
+    try:
+        return _load(choice, hardware, settings)
+    except Exception as error:
+        problem = explain(error, choice, has_token=bool(settings.hf_token))
+        log.error("%s [%s]", problem, type(error).__name__)
+        raise ModelUnavailable(problem) from error
 
 
 def _until_stopped(pieces: Iterator[str], stop: threading.Event) -> Iterator[str]:

