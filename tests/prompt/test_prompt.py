@@ -1,0 +1,60 @@
+"""Turns -> model input: the system prompt stays, whole exchanges go, roles alternate."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.prompt import SYSTEM_PROMPT, build, render, trim
+
+TURNS = st.lists(
+    st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": st.text(min_size=1, max_size=60)}),
+    max_size=12,
+).map(lambda turns: [*turns, {"role": "user", "content": "newest"}])
+
+
+def size(messages):
+    return sum(len(message["content"]) for message in messages)
+
+
+@given(TURNS)
+def test_roles_alternate_from_the_user_on(turns):
+    roles = [message["role"] for message in build(turns)]
+    assert roles[0] == "system"
+    assert roles[1:] == ["user", "assistant"] * ((len(roles) - 1) // 2) + ["user"]
+
+
+@given(TURNS, st.integers(0, 800))
+def test_trim_keeps_system_and_newest_and_drops_whole_exchanges(turns, room):
+    messages = build(turns)
+
+    def fits(candidate):
+        return size(candidate) <= len(SYSTEM_PROMPT) + room
+
+    kept = trim(messages, fits)
+    assert kept[0]["content"] == SYSTEM_PROMPT
+    assert kept[-1]["role"] == "user" and messages[-1]["content"].endswith(kept[-1]["content"])
+    assert kept[1:-1] == messages[len(messages) - len(kept) + 1 : -1]
+    assert fits(kept) or len(kept[-1]["content"]) <= 1
+
+
+def test_trim_drops_no_more_than_it_must():
+    turns = [{"role": role, "content": "x" * 10} for role in ("user", "assistant") * 4] + [{"role": "user", "content": "new"}]
+    kept = trim(build(turns), lambda messages: size(messages[1:]) <= 43)
+    assert size(kept[1:]) == 43 and len(kept) == 6
+
+
+class TemplateWithoutSystem:
+    """A tokenizer as Gemma's: its template refuses the system role."""
+
+    chat_template = "present"
+
+    def apply_chat_template(self, messages, add_generation_prompt, tokenize, return_dict):
+        from jinja2 import TemplateError
+
+        if messages[0]["role"] == "system":
+            raise TemplateError("System role not supported")
+        return {"input_ids": [len(messages), len(messages[0]["content"])]}
+
+
+def test_a_template_without_system_role_gets_it_with_the_first_turn():
+    ids = render(build([{"role": "user", "content": "hello"}]), TemplateWithoutSystem())
+    assert ids == [1, len(SYSTEM_PROMPT) + 2 + len("hello")]

@@ -1,0 +1,57 @@
+"""Environment variables: defaults, refusals that name the variable, and README's table."""
+
+import re
+
+import pytest
+
+from support.settings import VARIABLES, Settings, SettingsError
+from tests.conftest import ROOT
+
+
+def test_defaults_need_no_variable():
+    settings = Settings.from_env({})
+    assert (settings.port, settings.quantization, settings.engine, settings.host) == (7860, "auto", "auto", "127.0.0.1")
+
+
+def test_blank_is_unset():
+    assert Settings.from_env({"PORT": "  ", "MODEL_ID": ""}) == Settings()
+
+
+def test_a_space_listens_to_its_proxy():
+    assert Settings.from_env({"SPACE_ID": "someone/copy"}).host == "0.0.0.0"
+    assert Settings.from_env({"SPACE_ID": "someone/copy", "HOST": "127.0.0.1"}).host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"PORT": "none"},
+        {"PORT": "70000"},
+        {"QUANTIZATION": "int3"},
+        {"ENGINE": "magic"},
+        {"ENGINE": "remote"},
+        {"REMOTE_BASE_URL": "localhost:8000"},
+        {"CONTEXT_TOKENS": "12"},
+        {"MAX_NEW_TOKENS": "5000"},
+        {"DEFAULT_COUNTRY": "USA"},
+    ],
+)
+def test_refusal_names_the_variable(env):
+    name = "REMOTE_BASE_URL" if env == {"ENGINE": "remote"} else next(iter(env))
+    with pytest.raises(SettingsError, match=name):
+        Settings.from_env(env)
+
+
+def test_the_token_is_never_printed():
+    assert "hf_secret" not in repr(Settings.from_env({"HF_TOKEN": "hf_secret"}))
+
+
+def test_readme_lists_every_variable_and_no_other():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = readme.split("<!-- variables -->")[1]
+    listed = re.findall(r"^\| `([A-Z_]+)` \|", table, flags=re.MULTILINE)
+    assert sorted(listed) == sorted(VARIABLES)
+
+
+def test_nothing_switches_the_guard_off():
+    assert not [name for name in VARIABLES if re.search("SCREEN|GATE|GUARD|SAFE|CRISIS|DISCLAIM", name)]
