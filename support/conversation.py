@@ -94,8 +94,8 @@ def _answer(message: Any, history: Any, country: str, engine: Engine, params: Ge
     assessment = screening.assess(turns)
     receipt = _receipt(assessment, country)
     if assessment.level >= 2 and not assessment.carried:
-        turn = sum(earlier["role"] == "user" for earlier in turns)
-        yield Reply(replies.crisis(assessment.level, assessment.category, country, turn), receipt)
+        turn, asked = sum(earlier["role"] == "user" for earlier in turns), replies.already_asked(turns)
+        yield Reply(replies.crisis(assessment.level, assessment.category, country, turn, asked=asked), receipt)
     elif bad_history:
         yield Reply(replies.refused(bad_history), {**receipt, "error": bad_history})
     elif not screening.normalise(text).strip():

@@ -1,0 +1,174 @@
+"""Crisis lines and emergency numbers for a country, from `assets/crisis_lines.json`.
+
+Knows nothing about replies or pages. A broken file never reaches a person as an error: the international directories and
+the emergency in words are in the code, and `problem()` tells what is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+FILE = Path(__file__).parent.parent / "assets" / "crisis_lines.json"
+INTERNATIONAL = "INT"
+EMERGENCY_IN_WORDS = "your local emergency number (112 in many countries, 911 in others)"
+ALIASES = {"UK": "GB", "EL": "GR"}
+
+_FALLBACK: dict[str, Any] = {
+    INTERNATIONAL: {
+        "name": "International",
+        "emergency": [],
+        "lines": [
+            {
+                "name": "Find A Helpline",
+                "dial": None,
+                "sms": None,
+                "url": "https://findahelpline.com",
+                "hours": "directory of lines in many countries",
+                "languages": ["many"],
+                "evidence": [],
+                "checked_on": None,
+            }
+        ],
+    }
+}
+
+
+class CrisisLinesError(ValueError):
+    """The file cannot be used. The message names the file and the entry."""
+
+
+def load(path: Path = FILE) -> dict[str, Any]:
+    """Country code -> {name, emergency, lines}, as in the file.
+
+    Raises:
+        CrisisLinesError: the file is missing or an entry is malformed.
+    """
+    try:
+        countries = json.loads(path.read_text(encoding="utf-8"))["countries"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CrisisLinesError(f"{path.name} cannot be read: {type(error).__name__}.") from error
+    if not isinstance(countries, dict) or not _well_formed(countries.get(INTERNATIONAL)):
+        raise CrisisLinesError(f"{path.name}: the entry {INTERNATIONAL} is missing or malformed.")
+    for code, country in countries.items():
+        if not _well_formed(country):
+            raise CrisisLinesError(f"{path.name}: {code} needs name, emergency and lines with a dial, sms or url each.")
+    return countries
+
+
+def lines_for(country: str) -> list[dict[str, Any]]:
+    """The lines of a country, best first; the international ones where the country is unknown.
+
+    Args:
+        country: code in any case ("us", "UK"), English name, or "".
+
+    Returns:
+        dicts with country, country_name, emergency, name, dial, sms, url, hours, languages, evidence, checked_on (ISO date
+        or None), and the links tel and sms_link (or None).
+    """
+    code = resolve(country)
+    entry = _countries()[code]
+    return [
+        {
+            "country": code,
+            "country_name": entry["name"],
+            "emergency": emergency_number(code),
+            **line,
+            "tel": _tel(line["dial"]),
+            "sms_link": _sms(line["sms"]),
+        }
+        for line in entry["lines"]
+    ]
+
+
+def resolve(country: str) -> str:
+    """The code under which a country is listed; INT where it is not."""
+    given = country.strip()
+    code = ALIASES.get(given.upper(), given.upper())
+    if code in _countries():
+        return code
+    return next((code for code, entry in _countries().items() if entry["name"].lower() == given.lower()), INTERNATIONAL)
+
+
+def countries() -> list[tuple[str, str]]:
+    """(code, name) of every listed country, by name."""
+    listed = [(code, entry["name"]) for code, entry in _countries().items() if code != INTERNATIONAL]
+    return sorted(listed, key=lambda pair: pair[1])
+
+
+def emergency_numbers(country: str) -> list[str]:
+    """Emergency numbers as dialled; empty where the country is unknown."""
+    return list(_countries()[resolve(country)]["emergency"])
+
+
+def emergency_number(country: str) -> str:
+    """The emergency numbers in a sentence: "110 or 119"; words where the country is unknown."""
+    return " or ".join(emergency_numbers(country)) or EMERGENCY_IN_WORDS
+
+
+@lru_cache(maxsize=1)
+def known_numbers() -> frozenset[str]:
+    """Digits of every number in the data: what a reply may hold."""
+    numbers = {"112", "911"}  # named in EMERGENCY_IN_WORDS
+    for entry in _countries().values():
+        for written in [*entry["emergency"], *(line[key] for line in entry["lines"] for key in ("dial", "sms"))]:
+            numbers.update(re.sub(r"\D", "", run) for run in re.findall(r"\d[\d \-]*\d|\d", written or ""))
+    return frozenset(numbers)
+
+
+def checked_on(lines: list[dict[str, Any]]) -> str | None:
+    """The oldest verification date among these lines; None where any was never verified again."""
+    dates = [line["checked_on"] for line in lines]
+    return min(dates) if dates and all(dates) else None
+
+
+def problem() -> str | None:
+    """What is wrong with the file; None where nothing is."""
+    return _loaded()[1]
+
+
+def _countries() -> dict[str, Any]:
+    return _loaded()[0]
+
+
+@lru_cache(maxsize=1)
+def _loaded() -> tuple[dict[str, Any], str | None]:
+    try:
+        return load(FILE), None
+    except CrisisLinesError as error:
+        return _FALLBACK, str(error)
+
+
+def _well_formed(country: Any) -> bool:
+    return (
+        isinstance(country, dict)
+        and isinstance(country.get("name"), str)
+        and isinstance(country.get("emergency"), list)
+        and bool(country.get("lines"))
+        and all(_usable(line) for line in country["lines"])
+    )
+
+
+def _usable(line: Any) -> bool:
+    keys = {"name", "dial", "sms", "url", "hours", "languages", "evidence", "checked_on"}
+    return isinstance(line, dict) and keys <= set(line) and bool(line["dial"] or line["sms"] or line["url"])
+
+
+def _tel(dial: str | None) -> str | None:
+    """tel: link. "988 then 1" and "119 ext 8" dial on after a pause; * and # are escaped as RFC 3966 asks of links."""
+    if not dial:
+        return None
+    number, _, extension = re.sub(r"\s+(then|ext)\s+", ",", dial).partition(",")
+    digits = re.sub(r"[^\d+*#]", "", number).replace("#", "%23")
+    return f"tel:{digits}" + (f",{extension}" if extension else "")
+
+
+def _sms(sms: str | None) -> str | None:
+    """sms: link, with the word to send where there is one ("HOME to 741741")."""
+    if not sms:
+        return None
+    word, _, number = sms.rpartition(" to ")
+    return "sms:" + re.sub(r"\D", "", number) + (f"?body={word}" if word else "")

@@ -1,0 +1,160 @@
+"""Deterministic replies by level and category, from `assets/replies/en.yaml`.
+
+Every word is in that file, for a clinician to review; this one only puts the parts together. Nothing here is random: a
+conversation goes through the wordings in turn. A broken file never leaves a person without words: a short reply is in the
+code, and `problem()` tells what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from support import crisis_lines
+from support.prompt import Message
+
+FILE = Path(__file__).parent.parent / "assets" / "replies" / "en.yaml"
+PARTS = {
+    "question", "shape", "ai", "barriers", "grounding", "categories", "withheld", "fault", "unavailable", "empty",
+    "too_long", "refused",
+}  # fmt: skip
+LAST_RESORT = "If your life may be in danger, call {emergency} now. You can also talk to a person: {lines}"
+
+
+class RepliesError(ValueError):
+    """The file cannot be used. The message names the file and the part."""
+
+
+def load(path: Path = FILE) -> dict[str, Any]:
+    """The parts of the file.
+
+    Raises:
+        RepliesError: the file is missing or a part is.
+    """
+    try:
+        texts = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise RepliesError(f"{path.name} cannot be read: {type(error).__name__}.") from error
+    missing = PARTS - set(texts if isinstance(texts, dict) else ())
+    if missing:
+        raise RepliesError(f"{path.name}: missing {', '.join(sorted(missing))}.")
+    default = texts["categories"].get("default") or {}
+    if not {"opening", "actions_2", "actions_3"} <= set(default):
+        raise RepliesError(f"{path.name}: categories: default needs opening, actions_2 and actions_3.")
+    return texts
+
+
+def crisis(level: int, category: str, country: str, turn: int = 0, *, asked: bool = False) -> str:
+    """The reply at level 2 or 3, as Markdown.
+
+    Args:
+        level: 2 at risk, 3 imminent.
+        category: as in screening; one without words of its own gets the default ones.
+        country: whose lines and emergency number to show.
+        turn: how many messages the person has written; chooses the wording.
+        asked: the direct question was asked in this conversation; it is not asked twice.
+    """
+    texts, broken = _loaded()
+    if broken:
+        return _filled(LAST_RESORT, country)
+    parts = {**texts["categories"]["default"], **texts["categories"].get(category, {})}
+    ask = bool(parts.get("ask")) and level == 2 and not asked
+    blocks = {
+        "opening": _in_turn(parts["opening"], turn),
+        "question": texts["question"] if ask else "",
+        "actions": parts["actions_3" if level >= 3 else "actions_2"].rstrip(),
+        "barriers": _in_turn(texts["barriers"], turn),
+        "grounding": _in_turn(texts["grounding"], turn),
+        "ai": _in_turn(texts["ai"], turn),
+    }
+    shape = texts["shape"]["level_3" if level >= 3 else "level_2"]
+    for name, block in blocks.items():
+        shape = shape.replace("{" + name + "}", block)
+    paragraphs = [paragraph for paragraph in shape.split("\n\n") if paragraph.strip()]
+    return _filled("\n\n".join(paragraphs), country, most_lines=2 if level >= 3 else 1)
+
+
+def already_asked(turns: Sequence[Message]) -> bool:
+    """Whether the direct question stands in an earlier reply."""
+    texts, broken = _loaded()
+    return not broken and any(turn["role"] == "assistant" and texts["question"] in turn["content"] for turn in turns)
+
+
+def withheld(country: str) -> str:
+    """In place of a model's reply that did not pass the gate."""
+    return _plain("withheld", country)
+
+
+def fault(country: str) -> str:
+    """When something broke on the way."""
+    return _plain("fault", country)
+
+
+def unavailable(problem: str, country: str) -> str:
+    """When no model can answer; `problem` is a sentence that names the fix."""
+    return _plain("unavailable", country, problem=problem)
+
+
+def empty() -> str:
+    """For a message without words."""
+    return _plain("empty", "")
+
+
+def too_long(limit: int) -> str:
+    """For a message of more than `limit` characters."""
+    return _plain("too_long", "", limit=f"{limit:,}")
+
+
+def refused(problem: str) -> str:
+    """For a call that is not well formed."""
+    return _plain("refused", "", problem=problem)
+
+
+def problem() -> str | None:
+    """What is wrong with the file; None where nothing is."""
+    return _loaded()[1]
+
+
+def _plain(part: str, country: str, **values: str) -> str:
+    texts, broken = _loaded()
+    return _filled(LAST_RESORT if broken else texts[part], country, **values)
+
+
+def _filled(template: str, country: str, most_lines: int = 2, **values: str) -> str:
+    values = {"emergency": crisis_lines.emergency_number(country), "lines": _lines(country, most_lines), **values}
+    for name, value in values.items():
+        template = template.replace("{" + name + "}", value)
+    return template.strip()
+
+
+def _lines(country: str, most: int) -> str:
+    """The country's first lines, each with what to press: call, text, website."""
+    return "; ".join(_line(line) for line in crisis_lines.lines_for(country)[:most]) + "."
+
+
+def _line(line: dict[str, Any]) -> str:
+    ways = []
+    if line["dial"]:
+        ways.append(f"[call {line['dial']}]({line['tel']})")
+    if line["sms"]:
+        ways.append(f"[text {line['sms']}]({line['sms_link']})")
+    if line["url"]:
+        ways.append(f"[website]({line['url']})")
+    hours = f", {line['hours']}" if line["hours"] else ""
+    return f"**{line['name']}**: {', '.join(ways)}{hours}"
+
+
+def _in_turn(wordings: Sequence[str], turn: int) -> str:
+    return wordings[turn % len(wordings)]
+
+
+@lru_cache(maxsize=1)
+def _loaded() -> tuple[dict[str, Any], str | None]:
+    try:
+        return load(FILE), None
+    except RepliesError as error:
+        return {}, str(error)
