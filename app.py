@@ -47,7 +47,7 @@ def build(settings: Settings, engine: engines.Engine) -> gr.Blocks:
             f"<h1>{TITLE}</h1><p>Self-help support by an AI. Not a person, not therapy.</p>", elem_id="masthead"
         )
         with gr.Walkthrough(selected=0) as steps:
-            with gr.Step("Before you start", id=0):
+            with gr.Step("About", id=0):
                 _consent(steps)
             with gr.Step("Chat", id=1):
                 _chat(settings, engine)
@@ -65,11 +65,12 @@ def _consent(steps: gr.Walkthrough) -> None:
 
 
 def _chat(settings: Settings, engine: engines.Engine) -> None:
-    status = gr.Markdown(_status(engine), elem_id="status")
+    status = gr.Markdown(lambda: _status(engine), elem_id="status")  # a function: asked at every page load
     chatbot = gr.Chatbot(
         label="Chat with an AI",
-        height="55vh",
-        min_height=320,
+        show_label=False,
+        height="48vh",
+        min_height=260,
         buttons=["copy"],
         editable="user",
         allow_tags=False,
@@ -80,7 +81,7 @@ def _chat(settings: Settings, engine: engines.Engine) -> None:
     )
     message = gr.Textbox(
         label="Your message",
-        placeholder="Write what is on your mind. Enter sends, Shift+Enter makes a new line.",
+        placeholder="Write here. Enter sends.",
         lines=1,
         max_lines=6,
         submit_btn="Send",
@@ -331,7 +332,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "footer_links": ["api", "settings"],
         "max_threads": 100,
         "app_kwargs": {"middleware": [Middleware(HelpPanel, html=help_panel(settings))]},
-        "theme": gr.themes.Soft(primary_hue="teal", neutral_hue="slate"),
+        "theme": gr.themes.Soft(primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"]),
         "quiet": False,
     }
 

@@ -60,3 +60,7 @@ class ScriptedEngine:
 @pytest.fixture
 def scripted():
     return ScriptedEngine
+
+
+# The running app is shared by the tests of the endpoints and of the browser.
+pytest_plugins = ["tests.app.running"]
