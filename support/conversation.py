@@ -17,6 +17,7 @@ from support import crisis_lines, prompt, replies, screening
 from support.engines import Engine, EngineError, GenerationParams
 from support.prompt import Message
 from support.screening import Assessment
+from support.screening.normalise import normalise
 
 MAX_MESSAGE_CHARS = 8_000  # about 2,000 tokens: more than the model reads at once
 MAX_TURNS = 200  # older turns are neither screened nor sent to the model
@@ -98,7 +99,7 @@ def _answer(message: Any, history: Any, country: str, engine: Engine, params: Ge
         yield Reply(replies.crisis(assessment.level, assessment.category, country, turn, asked=asked), receipt)
     elif bad_history:
         yield Reply(replies.refused(bad_history), {**receipt, "error": bad_history})
-    elif not screening.normalise(text).strip():
+    elif not normalise(text).strip():
         yield Reply(replies.empty(), receipt)
     elif len(text) > MAX_MESSAGE_CHARS:
         yield Reply(replies.too_long(MAX_MESSAGE_CHARS), receipt)
@@ -113,23 +114,26 @@ def _from_model(
     receipt = _receipt(assessment, country, engine)
     template = _receipt(assessment, country)
     stop = threading.Event()
-    shown, last_sign = "", time.monotonic()
+    shown, last_sign, instead = "", time.monotonic(), None
     yield Reply(shown, receipt)
+    pieces = engine.stream(prompt.build(turns), params, stop)
     try:
-        gate = screening.Gate(crisis_lines.known_numbers())
-        for sentence in gate.passed(engine.stream(prompt.build(turns), params, stop)):
+        for sentence in screening.Gate(crisis_lines.known_numbers()).passed(pieces):
             shown += sentence
             if sentence or time.monotonic() - last_sign >= HEARTBEAT_S:
                 yield Reply(shown, receipt)
                 last_sign = time.monotonic()
         if not shown.strip():  # the model had nothing to say
-            yield Reply(replies.withheld(country), template)
+            instead = Reply(replies.withheld(country), template)
     except screening.GateRejection as rejection:
-        yield Reply(replies.withheld(country), {**template, "withheld": list(rejection.problems)})
+        instead = Reply(replies.withheld(country), {**template, "withheld": list(rejection.problems)})
     except EngineError as problem:
-        yield Reply(replies.unavailable(str(problem), country), {**template, "error": str(problem)})
-    finally:
-        stop.set()  # also where the reader closed this iterator: the engine ends within one token
+        instead = Reply(replies.unavailable(str(problem), country), {**template, "error": str(problem)})
+    finally:  # also where the reader closed this iterator: the engine ends within one token and is free for others
+        stop.set()
+        pieces.close()
+    if instead:
+        yield instead
 
 
 def _receipt(assessment: Assessment, country: str, engine: Engine | None = None, *, error: str = "") -> dict[str, Any]:
@@ -142,7 +146,7 @@ def _receipt(assessment: Assessment, country: str, engine: Engine | None = None,
         "category": assessment.category,
         "evidence": list(assessment.evidence),
         "carried": assessment.carried,
-        "rules_version": screening.rules_version(),
+        "rules_version": _rules_version(),
         "withheld": [],
         "ai_generated": True,
         "model": described.get("model"),
@@ -151,6 +155,13 @@ def _receipt(assessment: Assessment, country: str, engine: Engine | None = None,
         "crisis_lines_checked_on": crisis_lines.checked_on(lines),
         "error": error or None,
     }
+
+
+def _rules_version() -> str:
+    try:
+        return screening.rules_version()
+    except screening.RulesError:  # the receipt of a fault must not be a fault itself
+        return "unknown"
 
 
 def _history(history: Any) -> list[Message]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from support.engines.base import Engine, EngineError, GenerationParams, ModelUnavailable
@@ -46,7 +46,7 @@ class BackgroundEngine:
         finally:
             self._done.set()
 
-    def stream(self, messages: Sequence[Message], params: GenerationParams, stop: threading.Event) -> Iterator[str]:
+    def stream(self, messages: Sequence[Message], params: GenerationParams, stop: threading.Event) -> Generator[str]:
         """See `support.engines.base.Engine`. While the model loads, gives "" so that the caller stays in touch."""
         while not self._done.wait(HEARTBEAT_S):
             if stop.is_set():

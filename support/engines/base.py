@@ -6,7 +6,7 @@ An engine knows nothing about screening, replies or pages. Whoever calls it scre
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -69,7 +69,7 @@ class GenerationParams:
 class Engine(Protocol):
     """Where words come from."""
 
-    def stream(self, messages: Sequence[Message], params: GenerationParams, stop: threading.Event) -> Iterator[str]:
+    def stream(self, messages: Sequence[Message], params: GenerationParams, stop: threading.Event) -> Generator[str]:
         """Pieces of the reply, in order; "" where the engine only says that it is alive.
 
         Takes `messages` as `prompt.build` returns them and drops the oldest exchanges that do not fit. Ends within one token of `stop` being set, or of the iterator being closed.

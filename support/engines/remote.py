@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from huggingface_hub import InferenceClient
@@ -30,7 +30,7 @@ class RemoteEngine:
         self._model = settings.adapter_id or settings.model_id or "default"
         self._client = InferenceClient(base_url=settings.remote_base_url, token=settings.hf_token or None, timeout=120)
 
-    def stream(self, messages: Sequence[Message], params: GenerationParams, stop: threading.Event) -> Iterator[str]:
+    def stream(self, messages: Sequence[Message], params: GenerationParams, stop: threading.Event) -> Generator[str]:
         """See `support.engines.base.Engine`."""
         room = (self._settings.context_tokens - params.max_new_tokens) * CHARS_PER_TOKEN
 

@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,7 +59,7 @@ class TransformersEngine:
         self._context_tokens = min(context_tokens, limit)
         self._turn = threading.Lock()
 
-    def stream(self, messages: Sequence[Message], params: GenerationParams, stop: threading.Event) -> Iterator[str]:
+    def stream(self, messages: Sequence[Message], params: GenerationParams, stop: threading.Event) -> Generator[str]:
         """See `support.engines.base.Engine`."""
         tokenizer = self._loaded.tokenizer
         params = replace(params, max_new_tokens=min(params.max_new_tokens, self._context_tokens // 2))
@@ -111,12 +111,12 @@ def load(settings: Settings) -> Loaded:
         raise ModelUnavailable(problem) from error
 
 
-def _until_stopped(pieces: Iterator[str], stop: threading.Event) -> Iterator[str]:
+def _until_stopped(pieces: Generator[str], stop: threading.Event) -> Generator[str]:
     for piece in pieces:
         if stop.is_set():
             break
         yield piece
-    pieces.close()  # type: ignore[attr-defined]  # a generator: its `finally` ends the generation
+    pieces.close()  # its `finally` ends the generation
 
 
 def _gpu_seconds(ids: list[int], params: GenerationParams) -> int:
@@ -125,7 +125,7 @@ def _gpu_seconds(ids: list[int], params: GenerationParams) -> int:
 
 
 @spaces.GPU(duration=_gpu_seconds)
-def _generate(ids: list[int], params: GenerationParams) -> Iterator[str]:
+def _generate(ids: list[int], params: GenerationParams) -> Generator[str]:
     """Text of one reply, a piece per token ("" while a word is incomplete). Closing the iterator ends the generation."""
     assert _shared is not None
     ended = threading.Event()

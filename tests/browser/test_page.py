@@ -1,0 +1,186 @@
+"""The page as people meet it: consent, send, stream, stop, retry, undo, edit, clear, country, no model, no JavaScript."""
+
+import re
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+SCREENS = ("desktop", "phone")
+AT_RISK = "I want to kill myself"
+LINES = "#help-lines .help-lines"
+REPLY = "#chat .bot.message"
+USER = "#chat .user.message"
+
+
+def enter(page):
+    page.locator("#agree input").check()
+    page.locator("#start:not([disabled])").click()
+    page.locator("#message textarea").wait_for(state="visible")
+
+
+def send(page, text):
+    page.locator("#message textarea").fill(text)
+    page.keyboard.press("Enter")
+
+
+def settle(page, replies=1):
+    """Wait until the reply is whole: the send button is back."""
+    page.wait_for_function("n => document.querySelectorAll('#chat .bot.message').length >= n", arg=replies)
+    page.locator("#message .submit-button").wait_for(state="visible", timeout=90_000)
+
+
+def shown_lines(page):
+    return page.locator(LINES).locator("visible=true").get_attribute("data-country")
+
+
+def overflow(page):
+    return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_consent_comes_first(app, open_page, shoot, screen):
+    page = open_page(app.url, screen)
+    page.locator("#start").wait_for()
+    assert page.locator("#start").is_disabled(), "the chat opens without the person's yes"
+    assert not page.locator("#message textarea").is_visible()
+    assert "not therapy" in page.locator("gradio-app").inner_text()
+    assert page.locator("#help").is_visible() and shown_lines(page) == "US"
+    shoot(page, f"consent-{screen}")
+    enter(page)
+    assert not page.faults and not page.foreign
+    assert overflow(page) <= 0
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_a_chat_with_the_real_model(app, open_page, shoot, screen):
+    page = open_page(app.url, screen)
+    enter(page)
+    assert "small demonstration model" in page.locator("#status").inner_text()
+    send(page, "I feel stressed and cannot switch off.")
+    page.locator(REPLY).first.wait_for()
+    settle(page)
+    reply = page.locator(REPLY).first.inner_text()
+    assert len(reply.split()) > 8 and "Reading your message" not in reply
+    assert page.locator("#help").is_visible(), "the help panel left the view"
+    assert page.locator("#help").bounding_box()["y"] >= 0
+    shoot(page, f"chat-{screen}")
+    assert overflow(page) <= 0 and not page.faults and not page.foreign
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_a_crisis_reply(app, open_page, shoot, screen):
+    page = open_page(app.url, screen)
+    enter(page)
+    page.locator("#help-country").select_option("GB")
+    send(page, AT_RISK)
+    settle(page)
+    reply = page.locator(REPLY).first
+    assert "116 123" in reply.inner_text()
+    assert reply.locator('a[href="tel:116123"]').count() >= 1
+    shoot(page, f"crisis-{screen}")
+
+
+def test_stop_ends_the_writing_and_keeps_what_was_shown(app, open_page):
+    page = open_page(app.url)
+    enter(page)
+    send(page, "Tell me in many sentences how to wind down in the evening.")
+    stop = page.locator("#message .stop-button")
+    stop.wait_for(state="visible")
+    page.wait_for_function("() => (document.querySelector('#chat .bot.message')?.innerText ?? '').length > 60", timeout=60_000)
+    stop.click()
+    page.locator("#message .submit-button").wait_for(state="visible")
+    page.wait_for_timeout(1000)
+    before = page.locator(REPLY).first.inner_text()
+    page.wait_for_timeout(2500)
+    assert page.locator(REPLY).first.inner_text() == before and "Reading your message" not in before
+    send(page, "Thanks.")  # the model is free, and the chat goes on
+    settle(page, 2)
+
+
+def test_retry_undo_edit_and_clear(app, open_page):
+    page = open_page(app.url)
+    enter(page)
+    send(page, AT_RISK)
+    settle(page)
+    page.get_by_role("button", name=re.compile("retry", re.IGNORECASE)).click()
+    settle(page)
+    assert page.locator(USER).count() == 1 and page.locator(REPLY).count() == 1
+    page.get_by_role("button", name=re.compile("edit", re.IGNORECASE)).first.click()
+    page.locator("#chat textarea").fill("I want to die")
+    page.get_by_role("button", name=re.compile("submit", re.IGNORECASE)).first.click()
+    page.wait_for_function("() => document.querySelector('#chat .user.message')?.innerText.includes('I want to die')")
+    settle(page)
+    page.get_by_role("button", name=re.compile("undo", re.IGNORECASE)).click()
+    page.wait_for_function("() => document.querySelectorAll('#chat .message.bot').length === 0")
+    assert page.locator("#message textarea").input_value() == "I want to die"
+    send(page, AT_RISK)
+    settle(page)
+    page.get_by_role("button", name=re.compile("clear", re.IGNORECASE)).first.click()
+    page.wait_for_function("() => document.querySelectorAll('#chat .message.bot').length === 0")
+
+
+def test_an_opener_starts_the_chat(app, open_page):
+    page = open_page(app.url)
+    enter(page)
+    page.get_by_text("I feel lonely lately.").click()
+    settle(page)
+    assert page.locator(USER).first.inner_text().strip().startswith("I feel lonely lately.")
+
+
+def test_the_country_changes_without_the_server(app, open_page):
+    page = open_page(app.url)
+    page.locator("#start").wait_for()
+    page.context.set_offline(True)
+    for code in ("JP", "GB", ""):
+        page.locator("#help-country").select_option(code)
+        assert shown_lines(page) == code
+
+
+def test_no_javascript_still_shows_the_lines(app, open_page, shoot):
+    page = open_page(app.url, "phone", java_script_enabled=False)
+    assert page.locator("#help").is_visible()
+    page.locator("#help-country").select_option("FR")
+    assert page.locator(LINES).locator("visible=true").count() == 1
+    assert page.locator('a[href="tel:3114"]').is_visible()
+    shoot(page, "no-javascript")
+
+
+def test_no_model_shows_the_reason_and_the_lines(app_without_model, open_page, shoot):
+    page = open_page(app_without_model.url)
+    enter(page)
+    page.wait_for_function("() => document.querySelector('#status').innerText.includes('MODEL_ID')")
+    assert shown_lines(page) == "GB", "DEFAULT_COUNTRY is preselected"
+    send(page, "I had a long day.")
+    settle(page)
+    assert "116 123" in page.locator(REPLY).first.inner_text()
+    shoot(page, "no-model")
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_dark_mode_is_readable(app, open_page, shoot, screen):
+    page = open_page(app.url, screen, color_scheme="dark")
+    enter(page)
+    send(page, AT_RISK)
+    settle(page)
+    shoot(page, f"dark-{screen}")
+    pairs = page.evaluate(
+        """() => [...document.querySelectorAll('#help a, #help p, #help small, #status p, #chat .bot.message p')]
+            .filter(e => e.offsetParent).slice(0, 40).map(e => {
+                let box = e, back = 'rgba(0, 0, 0, 0)';
+                while (box && back === 'rgba(0, 0, 0, 0)') { back = getComputedStyle(box).backgroundColor; box = box.parentElement; }
+                return [getComputedStyle(e).color, back]; })"""
+    )
+    assert pairs and all(contrast(*pair) >= 4.5 for pair in pairs), [pair for pair in pairs if contrast(*pair) < 4.5]
+
+
+def contrast(front, back):
+    """WCAG 2.2 contrast ratio of two CSS colours."""
+
+    def luminance(colour):
+        channels = [int(float(part)) / 255 for part in re.findall(r"[\d.]+", colour)[:3]]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    light, dark = sorted((luminance(front), luminance(back)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
