@@ -21,7 +21,8 @@ from jinja2 import Environment, FileSystemLoader
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from support import conversation, crisis_lines, engines, replies, screening
+from support import conversation, engines, replies, screening
+from support import crisis_lines as lines
 from support.conversation import BadRequest, Reply
 from support.engines import GenerationParams
 from support.settings import Settings, SettingsError
@@ -50,8 +51,8 @@ def build(settings: Settings, engine: engines.Engine) -> gr.Blocks:
             with gr.Step("About", id=0):
                 _consent(steps)
             with gr.Step("Chat", id=1):
-                _chat(settings, engine)
-        _endpoints(engine)
+                _chat(demo, settings, engine)
+        _endpoints(settings, engine)
     return demo
 
 
@@ -64,8 +65,8 @@ def _consent(steps: gr.Walkthrough) -> None:
     start.click(None, None, steps, js="() => ({__type__: 'update', selected: 1})")
 
 
-def _chat(settings: Settings, engine: engines.Engine) -> None:
-    status = gr.Markdown(lambda: _status(engine), elem_id="status")  # a function: asked at every page load
+def _chat(page: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
+    status = gr.Markdown(elem_id="status")
     chatbot = gr.Chatbot(
         label="Chat with an AI",
         show_label=False,
@@ -135,12 +136,14 @@ def _chat(settings: Settings, engine: engines.Engine) -> None:
     chatbot.undo(_undone, chatbot, [message, chatbot], **{**private, "queue": False})
     chatbot.clear(lambda: (_ready_to_send(), {}), None, [message, receipt], cancels=answers, **{**private, "queue": False})
 
+    # Asked once a page, and again while the model loads.
     timer = gr.Timer(1.5)
-    timer.tick(lambda: (_status(engine), gr.Timer(active=_loading(engine))), None, [status, timer], **private)
+    gr.on([page.load, timer.tick], lambda: (_status(engine), gr.Timer(active=_loading(engine))), None, [status, timer], **private)
 
 
-def _endpoints(engine: engines.Engine) -> None:
+def _endpoints(settings: Settings, engine: engines.Engine) -> None:
     """What programs call: the Gradio client, plain HTTP, and MCP. Stateless: the history comes with each call."""
+    params = GenerationParams(max_new_tokens=settings.max_new_tokens)
 
     def chat(message: str, history: list[dict[str, Any]] | None = None, country: str = "") -> tuple[str, dict[str, Any]]:
         """Supportive answer to one message, streamed as it passes the safety gate. Not for emergencies: give the person
@@ -155,7 +158,7 @@ def _endpoints(engine: engines.Engine) -> None:
             the reply so far, as Markdown
             its receipt: source, level, category, evidence, what was withheld, model, crisis lines
         """
-        for reply in conversation.respond(message, history, country, engine=engine):
+        for reply in conversation.respond(message, history, country, engine=engine, params=params):
             yield reply.text, reply.receipt  # type: ignore[misc]  # Gradio reads the type of one item from the signature
 
     def screen(message: str, history: list[dict[str, Any]] | None = None) -> dict[str, Any]:
@@ -180,7 +183,7 @@ def _endpoints(engine: engines.Engine) -> None:
             "rules_version": screening.rules_version(),
         }
 
-    def lines(country: str = "") -> list[dict[str, Any]]:
+    def crisis_lines(country: str = "") -> list[dict[str, Any]]:
         """Crisis lines of a country: name, how to call, text or chat, hours, and when the number was last verified.
 
         Args:
@@ -189,7 +192,7 @@ def _endpoints(engine: engines.Engine) -> None:
         Returns:
             the lines, best first
         """
-        return crisis_lines.lines_for(country if isinstance(country, str) else "")
+        return lines.lines_for(country if isinstance(country, str) else "")
 
     def health() -> dict[str, Any]:
         """Whether the parts work: the model, the screening rules, the crisis lines, the reply texts.
@@ -198,7 +201,7 @@ def _endpoints(engine: engines.Engine) -> None:
             status (ok, or degraded when a part does not work), and each part's state
         """
         model = engine.describe()
-        parts = {"crisis_lines": crisis_lines.problem(), "replies": replies.problem(), "screening": screening.problem()}
+        parts = {"crisis_lines": lines.problem(), "replies": replies.problem(), "screening": screening.problem()}
         well = model["status"] != "unavailable" and not any(parts.values())
         return {
             "status": "ok" if well else "degraded",
@@ -207,8 +210,8 @@ def _endpoints(engine: engines.Engine) -> None:
             "problems": {part: problem for part, problem in parts.items() if problem},
         }
 
-    for function, name in ((chat, "chat"), (screen, "screen"), (lines, "crisis_lines"), (health, "health")):
-        gr.api(function, api_name=name, concurrency_limit=None)
+    for function in (chat, screen, crisis_lines, health):
+        gr.api(function, concurrency_limit=None)
 
 
 def _sign_of_life(engine: engines.Engine) -> dict[str, str]:
@@ -297,20 +300,16 @@ class HelpPanel:
 
 def help_panel(settings: Settings) -> bytes:
     """The help panel's HTML: every country's lines, of which CSS shows the chosen country's."""
-    countries = [("", "Another country"), *crisis_lines.countries()]
-    emergency = {code: crisis_lines.emergency_number(code) for code, _ in countries}
+    countries = [("", "Another country"), *lines.countries()]
     html = (
         Environment(loader=FileSystemLoader(ASSETS), autoescape=True)
         .get_template("help_panel.html.j2")
         .render(
             css=(ASSETS / "style.css").read_text(encoding="utf-8"),
             countries=countries,
-            lines={code: crisis_lines.lines_for(code) for code, _ in countries},
-            emergency=emergency,
-            emergency_links={
-                code: [part.strip() for part in number.split("/")] if number.replace("/", "").replace(" ", "").isdigit() else []
-                for code, number in emergency.items()
-            },
+            lines={code: lines.lines_for(code) for code, _ in countries},
+            emergency={code: lines.emergency_number(code) for code, _ in countries},
+            emergency_links={code: lines.emergency_numbers(code) for code, _ in countries},
             selected=settings.default_country,
             selected_by_setting=settings.default_country,
         )
