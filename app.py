@@ -115,13 +115,13 @@ def _chat(page: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
             yield gr.skip(), [*chat, turn], _why(reply)
         yield _ready_to_send(), gr.skip(), gr.skip()
 
-    def retry(chat: list, country: str, *params: float, event: gr.RetryData) -> Iterator[tuple]:
+    def retry(event: gr.RetryData, chat: list, country: str, *params: float) -> Iterator[tuple]:
         yield from talk(chat[event.index]["content"], chat[: event.index], country, *params)
 
-    def edit(chat: list, country: str, *params: float, event: gr.EditData) -> Iterator[tuple]:
+    def edit(event: gr.EditData, chat: list, country: str, *params: float) -> Iterator[tuple]:
         yield from talk(event.value, chat[: event.index], country, *params)
 
-    def opener(chat: list, country: str, *params: float, event: gr.SelectData) -> Iterator[tuple]:
+    def opener(event: gr.SelectData, chat: list, country: str, *params: float) -> Iterator[tuple]:
         yield from talk(event.value["text"], chat, country, *params)
 
     private: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": None, "show_progress": "hidden"}

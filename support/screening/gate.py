@@ -209,7 +209,13 @@ def _is_phone_number(found: re.Match[str], text: str, rules: GateRules) -> bool:
     shape = found[0].strip()
     digits = _digits(shape)
     groups = re.findall(r"\d+", shape)
-    if groups == ["24", "7"] or _is_counting(groups) or _DATE.match(shape) or _YEARS.match(shape) or rules.unit.match(text, found.end()):
+    if (
+        groups == ["24", "7"]
+        or _is_counting(groups)
+        or _DATE.match(shape)
+        or _YEARS.match(shape)
+        or rules.unit.match(text, found.end())
+    ):
         return False
     if len(digits) >= LONG_NUMBER:
         return True

@@ -56,6 +56,7 @@ _DOUBLED = re.compile(r"([^\W\d_])\1+")
 _SPACED_OUT = re.compile(r"(?<![^\W_])(?:[^\W\d_]([ .\-_*/|,~+]))(?:[^\W\d_]\1)+[^\W\d_](?![^\W_])")
 _CONTRACTION = re.compile(r"(?<=\w)(?:n't|'(?:m|re|ve|ll|d))(?!\w)")
 _LONG_FORMS = {"n't": " not", "'m": " am", "'re": " are", "'ve": " have", "'ll": " will", "'d": " would"}
+_CONTRACTED = (*_LONG_FORMS, "'s")
 _WANT_2 = re.compile(r"\b(want|need|going|have|got|trying|like|ready) 2 (?=[a-z])")
 
 
@@ -73,7 +74,7 @@ class Words:
         self.skeletons = _one_meaning((_DOUBLED.sub(r"\1", word), word) for word in sorted(watch_words))
         self.plain = plain
         phrases = sorted((written for written in plain if " " in written), key=len, reverse=True)
-        self.phrases = re.compile(r"(?<![\w'])(?:" + "|".join(map(re.escape, phrases)) + r")(?![\w'])")
+        self.phrases = re.compile(r"(?<![\w'-])(?:" + "|".join(map(re.escape, phrases)) + r")(?![\w'-])")
 
     def plain_word(self, found: re.Match[str]) -> str:
         return self.plain.get(found[0], found[0])
@@ -167,6 +168,8 @@ def _undisguised(token: str, lists: Words) -> str:
     """k1ll, k!ll, k*ll, su.icide -> the watch word; 3am, 5mg, 10k and half-past stay as they are."""
     core = token.strip(".,;:?()[]{}<>\"'")
     if not core or len(core) > 40 or core.isalpha() or not any(letter.isalpha() for letter in core):
+        return token
+    if core.endswith(_CONTRACTED):
         return token
     for candidate in _candidates(core, lists):
         if candidate in lists.watch_words:

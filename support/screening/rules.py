@@ -6,8 +6,8 @@
 Loads `assets/screening/*.yaml`; how they are written is told in `assets/screening/README.md`. Knows one text at a time:
 what earlier turns add is `state`'s matter, and what a reply may not say is `gate`'s, which reads its phrases here too.
 
-How it stays fast: every pattern must begin with letters, so the first three letters of each word of the text pick the
-few patterns that can begin there. The time grows with the number of words, hardly with the number of rules.
+How it stays fast: every pattern must begin with letters, so the first few characters at each word of the text pick the
+patterns that can begin there. The time grows with the number of words, hardly with the number of rules.
 """
 
 from __future__ import annotations
@@ -44,9 +44,11 @@ CATEGORIES = (
     "psychosis",
     "someone_else",
 )
+# Where two categories have the same level, the first of these speaks: a body in danger needs another number to call.
+PRIORITY = ("medical_emergency", *(name for name in CATEGORIES if name != "medical_emergency"))
 NOT_RULES = ("words.yaml", "groups.yaml", "guards.yaml", "signs.yaml", "gate.yaml", "version.yaml")
 WHERE = ("over", "sentence", "text")
-KEY_LENGTH = 3
+KEY_LENGTH = 5
 SHORTEST = 2  # letters of the shortest pattern: "si"
 MOST_SPANS = 64  # of one phrase in one text: enough to judge it, and a bound on what a hostile text can cost
 
@@ -142,7 +144,7 @@ class PhraseBook:
         index = self._index
         for word in _WORD_START.finditer(text):
             start = word.start()
-            for length in (KEY_LENGTH, SHORTEST):
+            for length in range(SHORTEST, KEY_LENGTH + 1):
                 candidates = index.get(text[start : start + length])
                 if candidates is not None and candidates[0].match(text, start):
                     _collect(candidates[1], text, start, found)
@@ -242,7 +244,7 @@ class RuleBook(PhraseReader):
             level = max((self._level(rule, span, reading, beside) for span in spans), default=0)
             if level:
                 hits.append(Hit(rule.id, level, rule.category))
-        return sorted(hits, key=lambda hit: (-hit.level, CATEGORIES.index(hit.category), hit.rule))
+        return sorted(hits, key=lambda hit: (-hit.level, PRIORITY.index(hit.category), hit.rule))
 
     def _level(self, rule: Rule, span: Span, reading: Reading, beside: frozenset[str]) -> int:
         """Level of one place where the rule's phrase stands; 0 where it does not count."""
@@ -395,16 +397,19 @@ def _check_bounded(parsed: Iterable[tuple[Any, Any]], inside_repeat: bool = Fals
 
 
 def _beginnings(parsed: Iterable[tuple[Any, Any]]) -> set[str]:
-    """The KEY_LENGTH characters that a match can begin with, all of them; SHORTEST where the match ends there."""
-    keys = _extended({""}, parsed)
+    """The KEY_LENGTH characters that a match can begin with, all of them; fewer where it ends or varies."""
+    keys = {key.rstrip(_OPEN) for key in _extended({""}, parsed)}
     if any(len(key) < SHORTEST for key in keys):
-        raise ValueError(f"a pattern must be at least {SHORTEST} letters long")
+        raise ValueError(f"a pattern must begin with at least {SHORTEST} plain letters")
     return keys
+
+
+_OPEN = "\0"  # ends a beginning after which anything may come
 
 
 def _extended(keys: set[str], parsed: Iterable[tuple[Any, Any]]) -> set[str]:
     for operator, argument in parsed:
-        done = {key for key in keys if len(key) >= KEY_LENGTH}
+        done = {key for key in keys if len(key) >= KEY_LENGTH or key.endswith(_OPEN)}
         keys = keys - done
         if not keys:
             return done
@@ -426,4 +431,4 @@ def _one_step(keys: set[str], operator: Any, argument: Any) -> set[str]:
         return _extended(set(keys), inner) | (set(keys) if least == 0 else set())
     if operator in (sre.AT, sre.ASSERT, sre.ASSERT_NOT):
         return keys
-    raise ValueError(f"the first {KEY_LENGTH} characters must be plain letters")
+    return {key + _OPEN for key in keys}

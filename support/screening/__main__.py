@@ -1,0 +1,159 @@
+"""Screen many messages or replies at once, and tell how well the rules do. JSON lines in, JSON lines out.
+
+    python -m support.screening messages < in.jsonl > out.jsonl    {"id", "messages": [{"role", "content"}, ...]}
+    python -m support.screening replies  < in.jsonl > out.jsonl    {"id", "user", "reply"}
+    python -m support.screening report dev.jsonl                   rows with "messages", and "level" or "at_risk"
+
+A line that cannot be read is named by its number on stderr and skipped. No message text is ever printed.
+Allowed phone numbers for `replies` come with `--allow 988 --allow "116 123"`: this room does not know the crisis lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from support.prompt import Message
+from support.screening import assess, check_reply, rules_version
+from support.screening.state import AT_RISK
+
+MOST_LINES = 10_000  # of one run; more are refused, so that a wrong file shows at once
+Z_95 = 1.959964
+
+
+class LineError(ValueError):
+    """A line cannot be used. The message says why, and holds nothing of the line."""
+
+
+def main(arguments: list[str] | None = None, source: TextIO | None = None, sink: TextIO | None = None) -> int:
+    """Run one command. Returns the exit status: 0, or 1 where a line was skipped."""
+    options = _parser().parse_args(arguments)
+    source, sink = source or sys.stdin, sink or sys.stdout
+    if options.command == "report":
+        with Path(options.file).open(encoding="utf-8") as file:
+            rows = list(_rows(file, _labelled))
+        print(report([row for row in rows if row is not None]), file=sink)
+    else:
+        screen = _message_row if options.command == "messages" else _reply_row(options.allow)
+        rows = []
+        for row in _rows(source, screen):
+            rows.append(row is not None)
+            if row is not None:
+                print(json.dumps(row, ensure_ascii=False), file=sink)
+        return 0 if all(rows) else 1
+    return 0 if all(row is not None for row in rows) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m support.screening", description=(__doc__ or "").split("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("messages", help="assess conversations from stdin")
+    replies = commands.add_parser("replies", help="check replies from stdin")
+    replies.add_argument("--allow", action="append", default=[], help="a phone number that a reply may name")
+    commands.add_parser("report", help="recall and false positives by kind").add_argument("file")
+    return parser
+
+
+def _rows(lines: Iterable[str], screen: Callable[[Any], dict[str, Any]]) -> Iterator[dict[str, Any] | None]:
+    """What `screen` makes of each line; None for a line that cannot be used."""
+    for number, line in enumerate(lines, start=1):
+        if number > MOST_LINES:
+            print(f"line {number}: more than {MOST_LINES} lines in one run; the rest is left out", file=sys.stderr)
+            yield None
+            return
+        if not line.strip():
+            continue
+        try:
+            yield screen(json.loads(line))
+        except LineError as error:
+            print(f"line {number}: {error}", file=sys.stderr)
+            yield None
+        except (json.JSONDecodeError, RecursionError):  # their own words may quote the line
+            print(f"line {number}: not JSON", file=sys.stderr)
+            yield None
+
+
+def _message_row(row: Any) -> dict[str, Any]:
+    assessment = assess(_messages(row))
+    return {
+        "id": row.get("id"),
+        "level": assessment.level,
+        "category": assessment.category,
+        "evidence": list(assessment.evidence),
+        "carried": assessment.carried,
+        "crisis_reply": assessment.level >= AT_RISK,
+        "rules_version": rules_version(),
+    }
+
+
+def _reply_row(allowed_numbers: list[str]) -> Callable[[Any], dict[str, Any]]:
+    allowed = frozenset(allowed_numbers)
+
+    def screen(row: Any) -> dict[str, Any]:
+        if not isinstance(row, dict) or not isinstance(row.get("reply"), str):
+            raise LineError("`reply` is missing or not text")
+        problems = check_reply(row["reply"], allowed)
+        return {"id": row.get("id"), "ok": not problems, "problems": problems}
+
+    return screen
+
+
+def _messages(row: Any) -> list[Message]:
+    if not isinstance(row, dict) or not isinstance(row.get("messages"), list):
+        raise LineError("`messages` is missing or not a list")
+    turns = row["messages"]
+    for turn in turns:
+        if not isinstance(turn, dict) or turn.get("role") not in ("system", "user", "assistant"):
+            raise LineError("a message needs `role`: system, user or assistant")
+        if not isinstance(turn.get("content"), str):
+            raise LineError("a message needs `content`, text")
+    return turns
+
+
+# report
+
+
+def _labelled(row: Any) -> dict[str, Any]:
+    """kind, whether risk is there (None: not labelled), and the level found at any user turn."""
+    turns = _messages(row)
+    level, at_risk = row.get("level"), row.get("at_risk")
+    risk = level >= AT_RISK if isinstance(level, int) else bool(at_risk) if isinstance(at_risk, int) else None
+    kind = str(row.get("source", "all")) + ("" if level is None else f" level {level}")
+    ends = [i + 1 for i, turn in enumerate(turns) if turn["role"] == "user"]
+    return {"kind": kind, "risk": risk, "found": max((assess(turns[:end]).level for end in ends), default=0)}
+
+
+def report(rows: Iterable[dict[str, Any]]) -> str:
+    """A table: by kind, the share found at risk with its Wilson 95 % interval. Rows as `_labelled` makes them."""
+    kinds: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        kinds[row["kind"]].append(row)
+    table = [f"rules {rules_version()}", f"{'kind':<34}{'rows':>6}  {'measure':<15}{'level >= 2':>11}  95 % interval"]
+    for kind, members in sorted(kinds.items()):
+        found = sum(row["found"] >= AT_RISK for row in members)
+        low, high = wilson(found, len(members))
+        measure = {True: "recall", False: "false positives", None: "not labelled"}[members[0]["risk"]]
+        share = found / len(members)
+        table.append(f"{kind:<34}{len(members):>6}  {measure:<15}{share:>11.3f}  {low:.3f} to {high:.3f}")
+    return "\n".join(table)
+
+
+def wilson(hits: int, total: int, z: float = Z_95) -> tuple[float, float]:
+    """Wilson score interval of a share (Wilson 1927, doi 10.1080/01621459.1927.10502953); (0, 1) for no rows."""
+    if total == 0:
+        return 0.0, 1.0
+    share = hits / total
+    centre = share + z * z / (2 * total)
+    spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
