@@ -17,6 +17,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import spaces  # noqa: F401  # before torch touches CUDA, as ZeroGPU needs it
 import gradio as gr
+from gradio.components.chatbot import ChatbotDataMessages
 from jinja2 import Environment, FileSystemLoader
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -105,9 +106,9 @@ def _chat(page: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
     given = [message, chatbot, country, max_new_tokens, temperature, top_p]
     shown = [message, chatbot, receipt]
 
-    def talk(text: Any, earlier: list, country: str, *params: float) -> Iterator[tuple]:
-        earlier = [turn for turn in earlier if not _is_sign_of_life(turn)]
-        chat = [*earlier, {"role": "user", "content": text}]
+    def talk(text: Any, earlier: Any, country: str, *params: Any) -> Iterator[tuple]:
+        earlier = _turns(earlier)
+        chat = [*earlier, {"role": "user", "content": text if isinstance(text, str) else ""}]
         yield gr.Textbox(value="", submit_btn=False, stop_btn=True), [*chat, _sign_of_life(engine)], {}
         replied = conversation.respond(text, earlier, country, engine=engine, params=GenerationParams.clamped(*params))
         for reply in replied:
@@ -115,16 +116,23 @@ def _chat(page: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
             yield gr.skip(), [*chat, turn], _why(reply)
         yield _ready_to_send(), gr.skip(), gr.skip()
 
-    def retry(event: gr.RetryData, chat: list, country: str, *params: float) -> Iterator[tuple]:
-        yield from talk(chat[event.index]["content"], chat[: event.index], country, *params)
+    def retry(event: gr.RetryData, chat: Any, country: str, *params: Any) -> Iterator[tuple]:
+        turns = _turns(chat)
+        yield from talk(turns[event.index]["content"], turns[: event.index], country, *params)
 
-    def edit(event: gr.EditData, chat: list, country: str, *params: float) -> Iterator[tuple]:
-        yield from talk(event.value, chat[: event.index], country, *params)
+    def edit(event: gr.EditData, chat: Any, country: str, *params: Any) -> Iterator[tuple]:
+        yield from talk(event.value, _turns(chat)[: event.index], country, *params)
 
-    def opener(event: gr.SelectData, chat: list, country: str, *params: float) -> Iterator[tuple]:
+    def opener(event: gr.SelectData, chat: Any, country: str, *params: Any) -> Iterator[tuple]:
         yield from talk(event.value["text"], chat, country, *params)
 
-    private: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": None, "show_progress": "hidden"}
+    # preprocess=False: the handlers take what a page sends as it is, and _turns checks it.
+    private: dict[str, Any] = {
+        "api_visibility": "private",
+        "concurrency_limit": None,
+        "show_progress": "hidden",
+        "preprocess": False,
+    }
     answers = [
         message.submit(talk, given, shown, js=_with_country(2), **private),
         chatbot.retry(retry, given[1:], shown, js=_with_country(1), **private),
@@ -218,24 +226,26 @@ def _sign_of_life(engine: engines.Engine) -> dict[str, str]:
     return {"role": "assistant", "content": WAITING_FOR_MODEL if _loading(engine) else WAITING}
 
 
-def _is_sign_of_life(turn: dict[str, Any]) -> bool:
-    content = turn["content"]
-    text = content if isinstance(content, str) else "".join(block.get("text", "") for block in content)
-    return turn["role"] == "assistant" and text in (WAITING, WAITING_FOR_MODEL)
+def _turns(chat: Any) -> list:
+    """The page's chat as turns of plain text, without signs of life."""
+    try:
+        turns = conversation.read_history(chat)
+    except BadRequest as bad:
+        raise gr.Error(str(bad), print_exception=False) from None
+    return [turn for turn in turns if turn["content"] not in (WAITING, WAITING_FOR_MODEL)]
 
 
 def _ready_to_send() -> gr.Textbox:
     return gr.Textbox(submit_btn="Send", stop_btn=False)
 
 
-def _stopped(chat: list) -> tuple[gr.Textbox, list]:
-    return _ready_to_send(), [turn for turn in chat if not _is_sign_of_life(turn)]
+def _stopped(chat: Any) -> tuple[gr.Textbox, list]:
+    return _ready_to_send(), _turns(chat)
 
 
-def _undone(chat: list, event: gr.UndoData) -> tuple[gr.Textbox, list]:
-    content = chat[event.index]["content"]
-    text = content if isinstance(content, str) else "\n".join(block.get("text", "") for block in content)
-    return gr.Textbox(value=text, submit_btn="Send", stop_btn=False), chat[: event.index]
+def _undone(event: gr.UndoData, chat: Any) -> tuple[gr.Textbox, list]:
+    turns = _turns(chat)
+    return gr.Textbox(value=turns[event.index]["content"], submit_btn="Send", stop_btn=False), turns[: event.index]
 
 
 def _why(reply: Reply) -> dict[str, Any]:
@@ -336,6 +346,12 @@ def launch_options(settings: Settings) -> dict[str, Any]:
     }
 
 
+def _keep_words_out_of_errors() -> None:
+    """Gradio checks a chat before any handler does, and prints what does not fit, words and all, into the log."""
+    ChatbotDataMessages.model_config["hide_input_in_errors"] = True
+    ChatbotDataMessages.model_rebuild(force=True)
+
+
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for noisy in ("httpx", "bitsandbytes", "mcp"):
@@ -344,6 +360,7 @@ def main() -> None:
         settings = Settings.from_env()
     except SettingsError as error:
         raise SystemExit(f"Configuration: {error}") from None
+    _keep_words_out_of_errors()
     demo = build(settings, engines.start(settings))
     demo.queue(max_size=None, default_concurrency_limit=None)
     demo.launch(**launch_options(settings))

@@ -77,7 +77,7 @@ def assess(message: Any, history: Any) -> Assessment:
     Raises:
         BadRequest: message or history is malformed.
     """
-    return screening.assess([*_history(history), Message(role="user", content=_text(message, "message"))])
+    return screening.assess([*read_history(history), Message(role="user", content=_text(message, "message"))])
 
 
 def _answer(message: Any, history: Any, country: str, engine: Engine, params: GenerationParams) -> Iterator[Reply]:
@@ -87,7 +87,7 @@ def _answer(message: Any, history: Any, country: str, engine: Engine, params: Ge
         yield Reply(replies.refused(str(bad)), _receipt(Assessment(0, "none", ()), country, error=str(bad)))
         return
     try:
-        turns, bad_history = _history(history), ""
+        turns, bad_history = read_history(history), ""
     except BadRequest as bad:  # the message is screened all the same: help does not depend on a well-formed call
         turns, bad_history = [], str(bad)
     turns = [*turns, Message(role="user", content=text)]
@@ -164,7 +164,12 @@ def _rules_version() -> str:
         return "unknown"
 
 
-def _history(history: Any) -> list[Message]:
+def read_history(history: Any) -> list[Message]:
+    """The turns of a history that a page or a program sent, as plain text, the newest MAX_TURNS of them.
+
+    Raises:
+        BadRequest: it is not a list of user and assistant turns.
+    """
     if history is None:
         return []
     if not isinstance(history, Sequence) or isinstance(history, (str, bytes)):

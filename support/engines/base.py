@@ -57,13 +57,19 @@ class GenerationParams:
             raise ValueError("top_p must be above 0 and at most 1.")
 
     @classmethod
-    def clamped(cls, max_new_tokens: float, temperature: float, top_p: float) -> GenerationParams:
-        """Parameters from sliders, brought into range: a page's values can be forged."""
+    def clamped(cls, max_new_tokens: Any, temperature: Any, top_p: Any) -> GenerationParams:
+        """Parameters from sliders, brought into range: what a page sends can be forged."""
         return cls(
-            max_new_tokens=int(min(max(max_new_tokens, 16), 1024)),
-            temperature=min(max(float(temperature), 0.0), 2.0),
-            top_p=min(max(float(top_p), 0.05), 1.0),
+            max_new_tokens=int(_within(max_new_tokens, 16, 1024, cls.max_new_tokens)),
+            temperature=_within(temperature, 0.0, 2.0, cls.temperature),
+            top_p=_within(top_p, 0.05, 1.0, cls.top_p),
         )
+
+
+def _within(value: Any, low: float, high: float, default: float) -> float:
+    if not isinstance(value, (int, float)) or value != value:  # NaN is unequal to itself
+        return default
+    return min(max(value, low), high)
 
 
 class Engine(Protocol):

@@ -143,7 +143,7 @@ def test_private_handlers_screen_too(app):
     for dependency in functions(app):
         if dependency["api_visibility"] == "public" or len(dependency["inputs"]) < 5:
             continue
-        message = [{"role": "user", "content": AT_RISK}]
+        message = [{"role": "user", "content": [{"type": "text", "text": AT_RISK}]}]
         given = [AT_RISK, message, "US", 64, 0.4, 0.9] if len(dependency["inputs"]) == 6 else [message, "US", 64, 0.4, 0.9]
         body = {
             "data": given,
@@ -160,9 +160,27 @@ def test_private_handlers_screen_too(app):
         with httpx.stream("GET", f"{app.url}/gradio_api/queue/data?session_hash=raw", timeout=60) as stream:
             text = "".join(stream.iter_text())
         assert "process_completed" in text and '"source":"model"' not in text.replace(" ", "")
-        assert "988" in text
+        assert "988" in text, app.log.read_text()[-3000:]
         reached += 1
     assert reached == 4
+
+
+def test_a_forged_chat_is_not_quoted_in_the_log(app):
+    """Private handlers again, with chats that no page sends: an error, and not a word of them in the log."""
+    mark = "quixotine-forged-91c2"
+    forged: list = [[{"role": "user", "content": mark}], [{"role": "user", "content": {"x": mark}}], [{"role": mark, "content": mark}], mark, [[mark, mark]]]
+    for dependency in functions(app):
+        if dependency["api_visibility"] == "public" or len(dependency["inputs"]) < 5:
+            continue
+        for number, chat in enumerate(forged):
+            given = [mark, chat, mark, mark, mark, mark][-len(dependency["inputs"]) :]
+            session = f"forged-{dependency['id']}-{number}"
+            event = {"index": 0, "value": {"text": mark}, "previous_value": mark}
+            body = {"data": given, "fn_index": dependency["id"], "session_hash": session, "event_data": event}
+            httpx.post(f"{app.url}/gradio_api/queue/join", json=body, timeout=30)
+            with httpx.stream("GET", f"{app.url}/gradio_api/queue/data?session_hash={session}", timeout=60) as stream:
+                assert '"source":"model"' not in "".join(stream.iter_text()).replace(" ", "")
+    assert mark not in app.log.read_text()
 
 
 def test_no_model_and_still_help(app_without_model):

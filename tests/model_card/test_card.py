@@ -1,0 +1,128 @@
+"""The adapter's card: numbers only from files, licences, and words that promise no more than support."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+
+import pytest
+
+from training import TrainingError, card, prepare
+
+RUN = {
+    "base_model": "meta-llama/Llama-2-7b-chat-hf",
+    "recipe": {
+        "quantization": "nf4",
+        "max_length": 512,
+        "batch_size": 4,
+        "gradient_accumulation": 4,
+        "learning_rate": 0.0002,
+        "lora_r": 16,
+        "seed": 0,
+    },
+    "versions": {"torch": "2.13.0", "peft": "0.21.2"},
+    "device": "Some Card",
+    "compute_dtype": "float16",
+    "data": {
+        "source": prepare.HUB_ID,
+        "rows_read": 3512,
+        "dropped": {"empty_response": 4, "duplicate": 1041},
+        "train": {"rows": 901, "sha256": "a" * 64},
+        "validation": {"rows": 99, "sha256": "b" * 64},
+    },
+    "steps": 57,
+    "losses": {"validation_before": 2.3456, "validation_after": 1.9876},
+    "trainable_parameters": 39976960,
+    "training_seconds": 1234.5,
+    "tokens_per_second": 208.7,
+    "reload": {"max_logit_difference": 0.0, "adapter_effect": 4.5},
+}
+
+
+@pytest.fixture
+def render(tmp_path):
+    def write_and_render(run, licence=""):
+        path = tmp_path / "run.json"
+        path.write_text(json.dumps(run), encoding="utf-8")
+        return card.render(path, licence)
+
+    return write_and_render
+
+
+def changed(*path, value=None, gone=False):
+    run = copy.deepcopy(RUN)
+    place = run
+    for key in path[:-1]:
+        place = place[key]
+    if gone:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = value
+    return run
+
+
+def test_numbers_are_those_of_the_file(render):
+    text = str(render(RUN))
+    for number in ("2.3456", "1.9876", "901", "99", "3512", "1041", "57, 16 rows", "1234.5", "208.7", "39976960"):
+        assert number in text, number
+
+
+def test_metadata_and_licences(render):
+    made = render(RUN)
+    assert made.data.license == "llama2" and made.data.base_model == RUN["base_model"]
+    assert made.data.datasets == [prepare.HUB_ID] and made.data.library_name == "peft"
+    assert "LLAMA 2 Community License" in made.text and "rail-d" in made.text
+    other = render(changed("data", "source", value="own.csv"))
+    assert other.data.datasets is None and "rail-d" not in other.text
+
+
+def test_words_promise_no_more_than_support(render):
+    assert not re.findall(r"therap|treatment|treats|diagnos|patient|cure", str(render(RUN)), flags=re.IGNORECASE)
+    assert "findahelpline.com" in str(render(RUN))
+
+
+def test_the_demonstration_says_that_it_is_one(render):
+    assert "demonstration" not in str(render(RUN))
+    demonstration = render(changed("base_model", value="HuggingFaceTB/SmolLM2-135M-Instruct"))
+    assert "A demonstration only" in demonstration.text and demonstration.data.license == "apache-2.0"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("losses", "validation_after"),
+        ("data", "train", "rows"),
+        ("reload", "adapter_effect"),
+        ("tokens_per_second",),
+        ("data",),
+    ],
+    ids=".".join,
+)
+def test_a_number_that_is_missing_is_an_error(render, path):
+    for run in (changed(*path, gone=True), changed(*path, value=None)):
+        with pytest.raises(TrainingError, match=r"lacks a value.*training\.qlora"):
+            render(run)
+
+
+def test_a_file_that_is_missing_or_broken_is_an_error(tmp_path):
+    with pytest.raises(TrainingError, match=r"There is no .*training\.qlora"):
+        card.render(tmp_path / "run.json")
+    (tmp_path / "run.json").write_text("{", encoding="utf-8")
+    with pytest.raises(TrainingError, match="not JSON"):
+        card.render(tmp_path / "run.json")
+
+
+def test_an_unknown_licence_is_asked_for(render):
+    run = changed("base_model", value="someone/model")
+    with pytest.raises(TrainingError, match="--license"):
+        render(run)
+    assert render(run, "mit").data.license == "mit"
+
+
+def test_the_command_writes_the_card(tmp_path, monkeypatch):
+    (tmp_path / "run.json").write_text(json.dumps(RUN), encoding="utf-8")
+    out = tmp_path / "README.md"
+    monkeypatch.setattr("sys.argv", ["card", "--run", str(tmp_path / "run.json"), "--out", str(out)])
+    card.main()
+    assert out.read_text(encoding="utf-8").startswith("---\nbase_model: meta-llama/Llama-2-7b-chat-hf\n")

@@ -1,0 +1,139 @@
+"""Counts, splits and messages of training.prepare."""
+
+import csv
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from training import TrainingError, prepare
+from training.prepare import clean, question_key, read_csv, sample, split_by_question
+
+
+def write_csv(path, rows, columns=("Context", "Response")):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([columns, *rows])
+    return path
+
+
+def rows_of(folder, split):
+    return [json.loads(line) for line in (folder / f"{split}.jsonl").read_text(encoding="utf-8").split("\n") if line]
+
+
+def test_every_row_read_is_kept_or_counted(tmp_path):
+    rows = [(f"Question {i}?", f"Answer {i}.") for i in range(20)]
+    rows += [("", "An answer alone."), ("  ", " "), ("A question alone?", ""), ("Question 3?", " Answer 3. ")]
+    report = prepare.prepare(write_csv(tmp_path / "rows.csv", rows), tmp_path / "out", rows=15)
+    assert report["rows_read"] == 24
+    assert report["dropped"] == {"empty_context": 2, "empty_response": 1, "duplicate": 1, "not_sampled": 5}
+    kept = sum(part["rows"] for part in report["splits"].values())
+    assert kept == 15 and kept + sum(report["dropped"].values()) == report["rows_read"]
+    assert report == json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+
+
+def test_the_fixture_splits_without_a_shared_question(tmp_path, fixture_csv):
+    report = prepare.prepare(fixture_csv, tmp_path)
+    train, held_out = rows_of(tmp_path, "train"), rows_of(tmp_path, "validation")
+    assert (len(train), len(held_out)) == (22, 2)
+    assert not {question_key(row) for row in train} & {question_key(row) for row in held_out}
+    assert report["splits"]["train"]["sha256"] == prepare.sha256_of(tmp_path / "train.jsonl")
+
+
+def test_a_seed_gives_the_same_files_and_another_seed_others(tmp_path, fixture_csv):
+    reports = [prepare.prepare(fixture_csv, tmp_path / str(i), rows=16, seed=seed) for i, seed in enumerate((1, 1, 2))]
+    assert reports[0] == reports[1]
+    assert reports[0]["splits"] != reports[2]["splits"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    questions=st.lists(st.sampled_from(["a", "A ", "b", "b\n b", "B b", "c", "d"]), min_size=1, max_size=40),
+    validation=st.floats(0.01, 0.99),
+    seed=st.integers(0, 99),
+)
+def test_splits_never_share_a_question_and_are_never_empty(questions, validation, seed):
+    rows = [{"context": question, "response": str(i)} for i, question in enumerate(questions)]
+    if len({question_key(row) for row in rows}) < 2:
+        with pytest.raises(TrainingError, match="same question"):
+            split_by_question(rows, validation, seed)
+        return
+    train, held_out = split_by_question(rows, validation, seed)
+    assert train and held_out
+    assert not {question_key(row) for row in train} & {question_key(row) for row in held_out}
+    assert sorted(row["response"] for row in train + held_out) == sorted(row["response"] for row in rows)
+
+
+def test_sampling_keeps_the_order_and_all_rows_where_there_are_no_more():
+    rows = [{"context": str(i), "response": "x"} for i in range(10)]
+    assert sample(rows, 99, seed=0) == sample(rows, None, seed=0) == rows
+    some = sample(rows, 4, seed=0)
+    assert len(some) == 4 and some == sorted(some, key=rows.index)
+
+
+def test_one_question_with_two_answers_is_no_repetition():
+    kept, dropped = clean([{"context": "Why?", "response": answer} for answer in ("So.", "Thus.", "So.")])
+    assert len(kept) == 2 and dropped["duplicate"] == 1
+
+
+def test_text_survives_as_it_is(tmp_path):
+    answers = ["Zeile\nzwei\u2028drei", 'He said "yes", then left.', "Ich höre dir zu. 🌿"]
+    path = write_csv(tmp_path / "rows.csv", [(f"Question {i}?", answer) for i, answer in enumerate(answers)])
+    prepare.prepare(path, tmp_path)
+    found = rows_of(tmp_path, "train") + rows_of(tmp_path, "validation")
+    assert {row["response"] for row in found} == set(answers)
+
+
+def test_other_columns_and_a_byte_order_mark_do_no_harm(tmp_path):
+    path = tmp_path / "excel.csv"
+    path.write_text("\ufeffid,Context,Response\n1,Why?,So.\n2,Only a question\n", encoding="utf-8")
+    assert read_csv(path) == [{"context": "Why?", "response": "So."}, {"context": "Only a question", "response": ""}]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"question,answer\nWhy?,So.\n", "lacks the column Context and Response; it has: question, answer"),
+        (b"Context,Answer\nWhy?,So.\n", "lacks the column Response"),
+        (b"", "it has: nothing"),
+        (b"Context,Response\n\xff\xfe,x\n", "not UTF-8"),
+        (b"Context,Response\n,\n", "No row is left of 1"),
+        (b"Context,Response\nWhy?,So.\nwhy?,Thus.\n", "same question"),
+    ],
+)
+def test_data_that_cannot_be_used_says_why(tmp_path, content, says):
+    path = tmp_path / "bad.csv"
+    path.write_bytes(content)
+    with pytest.raises(TrainingError, match=says):
+        prepare.prepare(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_paths_and_options_that_cannot_be_used_say_why(tmp_path, fixture_csv):
+    with pytest.raises(TrainingError, match=r"There is no file .*--data"):
+        prepare.prepare(tmp_path / "nothing.csv", tmp_path)
+    with pytest.raises(TrainingError, match="is a folder"):
+        prepare.prepare(tmp_path, tmp_path)
+    with pytest.raises(TrainingError, match="--rows"):
+        prepare.prepare(fixture_csv, tmp_path, rows=1)
+    with pytest.raises(TrainingError, match="--validation"):
+        prepare.prepare(fixture_csv, tmp_path, validation=1.0)
+
+
+def test_a_hub_out_of_reach_names_the_way_without_it(tmp_path, monkeypatch):
+    import datasets
+
+    def offline(*args, **kwargs):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(datasets, "load_dataset", offline)
+    with pytest.raises(TrainingError, match="--data") as caught:
+        prepare.prepare(None, tmp_path)
+    assert prepare.HUB_ID in str(caught.value)
+
+
+def test_the_command_ends_with_a_sentence(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["prepare", "--data", str(tmp_path / "nothing.csv")])
+    with pytest.raises(SystemExit) as caught:
+        prepare.main()
+    assert "There is no file" in str(caught.value)
