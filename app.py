@@ -6,6 +6,9 @@ Knows nothing about models, rules or replies. The help panel is plain HTML put i
 is there before any script, model or queue, and without them.
 """
 
+# pyright: reportPrivateImportUsage=false, reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+# (Gradio makes its event methods at run time, so their types are not there to be checked)
+
 import logging
 import os
 from collections.abc import Iterator
@@ -45,9 +48,7 @@ log = logging.getLogger("app")
 def build(settings: Settings, engine: engines.Engine) -> gr.Blocks:
     """The page and the endpoints, for an engine that may still be loading."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 600)) as demo:
-        gr.HTML(
-            f"<h1>{TITLE}</h1><p>Self-help support by an AI. Not a person, not therapy.</p>", elem_id="masthead"
-        )
+        gr.HTML(f"<h1>{TITLE}</h1><p>Self-help support by an AI. Not a person, not therapy.</p>", elem_id="masthead")
         with gr.Walkthrough(selected=0) as steps:
             with gr.Step("About", id=0):
                 _consent(steps)
@@ -99,7 +100,9 @@ def _chat(page: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
     with gr.Accordion("Advanced", open=False):
         defaults = GenerationParams()
         max_new_tokens = gr.Slider(16, 1024, settings.max_new_tokens, step=16, label="Longest reply (tokens)")
-        temperature = gr.Slider(0, 2, defaults.temperature, step=0.05, label="Temperature (0: always the likeliest words)")
+        temperature = gr.Slider(
+            0, 2, defaults.temperature, step=0.05, label="Temperature (0: always the likeliest words)"
+        )
         top_p = gr.Slider(0.05, 1, defaults.top_p, step=0.05, label="Top-p")
 
     country = gr.Textbox(visible=False)
@@ -142,18 +145,28 @@ def _chat(page: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
     # Cancelling closes respond's iterator, and that ends the model's writing within one token.
     message.stop(_stopped, chatbot, [message, chatbot], cancels=answers, **{**private, "queue": False})
     chatbot.undo(_undone, chatbot, [message, chatbot], **{**private, "queue": False})
-    chatbot.clear(lambda: (_ready_to_send(), {}), None, [message, receipt], cancels=answers, **{**private, "queue": False})
+    chatbot.clear(
+        lambda: (_ready_to_send(), {}), None, [message, receipt], cancels=answers, **{**private, "queue": False}
+    )
 
     # Asked once a page, and again while the model loads.
     timer = gr.Timer(1.5)
-    gr.on([page.load, timer.tick], lambda: (_status(engine), gr.Timer(active=_loading(engine))), None, [status, timer], **private)
+    gr.on(
+        [page.load, timer.tick],
+        lambda: (_status(engine), gr.Timer(active=_loading(engine))),
+        None,
+        [status, timer],
+        **private,
+    )
 
 
 def _endpoints(settings: Settings, engine: engines.Engine) -> None:
     """What programs call: the Gradio client, plain HTTP, and MCP. Stateless: the history comes with each call."""
     params = GenerationParams(max_new_tokens=settings.max_new_tokens)
 
-    def chat(message: str, history: list[dict[str, Any]] | None = None, country: str = "") -> tuple[str, dict[str, Any]]:
+    def chat(
+        message: str, history: list[dict[str, Any]] | None = None, country: str = ""
+    ) -> tuple[str, dict[str, Any]]:  # pyright: ignore[reportInvalidTypeForm]
         """Supportive answer to one message, streamed as it passes the safety gate. Not for emergencies: give the person
         the crisis lines that come with it.
 
@@ -255,7 +268,9 @@ def _why(reply: Reply) -> dict[str, Any]:
 
 def _with_country(position: int) -> str:
     """JavaScript that puts the help panel's country among an event's inputs."""
-    return f"(...given) => {{ given[{position}] = document.getElementById('help-country')?.value ?? ''; return given; }}"
+    return (
+        f"(...given) => {{ given[{position}] = document.getElementById('help-country')?.value ?? ''; return given; }}"
+    )
 
 
 def _loading(engine: engines.Engine) -> bool:

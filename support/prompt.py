@@ -93,7 +93,9 @@ def render(messages: Sequence[Message], tokenizer: Any, *, for_reply: bool = Tru
 
 
 def _apply(messages: Sequence[Message], tokenizer: Any, for_reply: bool) -> Any:
-    return tokenizer.apply_chat_template(list(messages), add_generation_prompt=for_reply, tokenize=True, return_dict=True)
+    return tokenizer.apply_chat_template(
+        list(messages), add_generation_prompt=for_reply, tokenize=True, return_dict=True
+    )
 
 
 def _system_into_first_turn(messages: Sequence[Message]) -> list[Message]:

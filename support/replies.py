@@ -121,10 +121,10 @@ def problem() -> str | None:
 
 def _plain(part: str, country: str, **values: str) -> str:
     texts, broken = _loaded()
-    return _filled(LAST_RESORT if broken else texts[part], country, **values)
+    return _filled(LAST_RESORT if broken else texts[part], country, most_lines=2, **values)
 
 
-def _filled(template: str, country: str, most_lines: int = 2, **values: str) -> str:
+def _filled(template: str, country: str, *, most_lines: int = 2, **values: str) -> str:
     values = {"emergency": crisis_lines.emergency_number(country), "lines": _lines(country, most_lines), **values}
     for name, value in values.items():
         template = template.replace("{" + name + "}", value)

@@ -48,7 +48,9 @@ class Settings:
     host: str = _variable("HOST", "127.0.0.1", "Address to listen on. A Space sets 0.0.0.0 by itself")
     cache_dir: str = _variable("CACHE_DIR", "", "Where the embedded model is kept after its first conversion")
     context_tokens: int = _variable("CONTEXT_TOKENS", 2048, "Most tokens of prompt and reply together")
-    max_new_tokens: int = _variable("MAX_NEW_TOKENS", 256, "Longest reply, in tokens, unless the person chooses another")
+    max_new_tokens: int = _variable(
+        "MAX_NEW_TOKENS", 256, "Longest reply, in tokens, unless the person chooses another"
+    )
     default_country: str = _variable("DEFAULT_COUNTRY", "", "Two-letter country preselected in the help panel")
 
     def __post_init__(self) -> None:

@@ -18,7 +18,9 @@ SLOW = ("model", "server", "browser")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Quick tests first: a broken rule shows in seconds, not after the browser."""
-    items.sort(key=lambda item: max((SLOW.index(mark) + 1 for mark in SLOW if item.get_closest_marker(mark)), default=0))
+    items.sort(
+        key=lambda item: max((SLOW.index(mark) + 1 for mark in SLOW if item.get_closest_marker(mark)), default=0)
+    )
 
 
 class ScriptedEngine:
@@ -27,7 +29,9 @@ class ScriptedEngine:
     Gives it in small pieces, counts them, and keeps the protocol: it ends when `stop` is set.
     """
 
-    def __init__(self, text: str = "That sounds hard. What would help you tonight?", fault: Exception | None = None) -> None:
+    def __init__(
+        self, text: str = "That sounds hard. What would help you tonight?", fault: Exception | None = None
+    ) -> None:
         self.text, self.fault = text, fault
         self.asked: list[list[dict]] = []
         self.pieces_given = 0

@@ -61,4 +61,11 @@ class BackgroundEngine:
         if self._engine is not None:
             return self._engine.describe()
         state = {"status": "unavailable", "problem": self._problem} if self._done.is_set() else {"status": "loading"}
-        return {**state, "model": self._model, "adapter": None, "quantization": None, "device": None, "demonstration": False}
+        return {
+            **state,
+            "model": self._model,
+            "adapter": None,
+            "quantization": None,
+            "device": None,
+            "demonstration": False,
+        }

@@ -78,7 +78,8 @@ class Engine(Protocol):
     def stream(self, messages: Sequence[Message], params: GenerationParams, stop: threading.Event) -> Generator[str]:
         """Pieces of the reply, in order; "" where the engine only says that it is alive.
 
-        Takes `messages` as `prompt.build` returns them and drops the oldest exchanges that do not fit. Ends within one token of `stop` being set, or of the iterator being closed.
+        Takes `messages` as `prompt.build` returns them and drops the oldest exchanges that do not fit. Ends within one
+        token of `stop` being set, or of the generator being closed.
 
         Raises:
             EngineError: no reply can come.

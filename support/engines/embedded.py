@@ -69,9 +69,9 @@ def _convert(gguf: Path, target: Path) -> None:
     packed = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     # A model read from GGUF refuses to be saved (it counts as quantised), so its weights move to a plain one.
     config = packed.config
-    del config.quantization_config
+    delattr(config, "quantization_config")
     plain = type(packed)(config)
     plain.load_state_dict(packed.state_dict())
     plain.generation_config = packed.generation_config
-    plain.to(torch.float16).save_pretrained(target)
+    plain.half().save_pretrained(target)
     tokenizer.save_pretrained(target)

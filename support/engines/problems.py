@@ -28,7 +28,9 @@ def explain(error: BaseException, choice: ModelChoice, *, has_token: bool) -> st
             f"The adapter {what} does not fit the model {choice.model}; set MODEL_ID to the model it was trained on, "
             "or clear ADAPTER_ID."
         )
-    return f"The model {what} could not be loaded; check that {variable} names a causal language model with safetensors."
+    return (
+        f"The model {what} could not be loaded; check that {variable} names a causal language model with safetensors."
+    )
 
 
 class AdapterFault(Exception):
@@ -45,9 +47,15 @@ def _hub_problem(chain: list[BaseException], what: str, variable: str, has_token
         return f"{what} was not found on the Hub; check {variable}, {fix}."
     if any(isinstance(cause, HFValidationError) for cause in chain):
         return f"{what} is neither a folder nor a Hub id; check {variable}."
-    if any(isinstance(cause, (LocalEntryNotFoundError, ConnectionError)) for cause in chain) or "couldn't connect" in text:
+    if (
+        any(isinstance(cause, (LocalEntryNotFoundError, ConnectionError)) for cause in chain)
+        or "couldn't connect" in text
+    ):
         fix = " and HF_TOKEN" if what == DEFAULT_CUDA_MODEL and not has_token else ""
-        return f"{what} is not on this machine and the Hub cannot be reached; check the network{fix}, or set {variable} to a folder."
+        return (
+            f"{what} is not on this machine and the Hub cannot be reached; "
+            f"check the network{fix}, or set {variable} to a folder."
+        )
     return None
 
 

@@ -4,8 +4,8 @@
     python -m support.screening replies  < in.jsonl > out.jsonl    {"id", "user", "reply"}
     python -m support.screening report dev.jsonl                   rows with "messages", and "level" or "at_risk"
 
-A line that cannot be read is named by its number on stderr and skipped. No message text is ever printed.
-Allowed phone numbers for `replies` come with `--allow 988 --allow "116 123"`: this room does not know the crisis lines.
+A line that cannot be read is named by its number on stderr and skipped. No message text is ever printed. As in the app,
+a reply may name the phone numbers of the crisis lines and no others.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from support.crisis_lines import known_numbers
 from support.prompt import Message
 from support.screening import assess, check_reply, rules_version
 from support.screening.state import AT_RISK
@@ -31,41 +32,34 @@ class LineError(ValueError):
     """A line cannot be used. The message says why, and holds nothing of the line."""
 
 
-def main(arguments: list[str] | None = None, source: TextIO | None = None, sink: TextIO | None = None) -> int:
-    """Run one command. Returns the exit status: 0, or 1 where a line was skipped."""
+def main(arguments: list[str] | None = None, source: Iterable[str] | None = None, sink: TextIO | None = None) -> int:
+    """Run one command. Returns the exit status: 0, also where lines were skipped."""
     options = _parser().parse_args(arguments)
-    source, sink = source or sys.stdin, sink or sys.stdout
+    sink = sink or sys.stdout
     if options.command == "report":
         with Path(options.file).open(encoding="utf-8") as file:
-            rows = list(_rows(file, _labelled))
-        print(report([row for row in rows if row is not None]), file=sink)
-    else:
-        screen = _message_row if options.command == "messages" else _reply_row(options.allow)
-        rows = []
-        for row in _rows(source, screen):
-            rows.append(row is not None)
-            if row is not None:
-                print(json.dumps(row, ensure_ascii=False), file=sink)
-        return 0 if all(rows) else 1
-    return 0 if all(row is not None for row in rows) else 1
+            print(report(_rows(file, _labelled)), file=sink)
+        return 0
+    screen = _message_row if options.command == "messages" else _reply_row
+    for row in _rows(sys.stdin if source is None else source, screen):
+        print(json.dumps(row, ensure_ascii=False), file=sink)
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m support.screening", description=(__doc__ or "").split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("messages", help="assess conversations from stdin")
-    replies = commands.add_parser("replies", help="check replies from stdin")
-    replies.add_argument("--allow", action="append", default=[], help="a phone number that a reply may name")
+    commands.add_parser("replies", help="check replies from stdin")
     commands.add_parser("report", help="recall and false positives by kind").add_argument("file")
     return parser
 
 
-def _rows(lines: Iterable[str], screen: Callable[[Any], dict[str, Any]]) -> Iterator[dict[str, Any] | None]:
-    """What `screen` makes of each line; None for a line that cannot be used."""
+def _rows(lines: Iterable[str], screen: Callable[[Any], dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """What `screen` makes of each line that can be used."""
     for number, line in enumerate(lines, start=1):
         if number > MOST_LINES:
             print(f"line {number}: more than {MOST_LINES} lines in one run; the rest is left out", file=sys.stderr)
-            yield None
             return
         if not line.strip():
             continue
@@ -73,10 +67,8 @@ def _rows(lines: Iterable[str], screen: Callable[[Any], dict[str, Any]]) -> Iter
             yield screen(json.loads(line))
         except LineError as error:
             print(f"line {number}: {error}", file=sys.stderr)
-            yield None
         except (json.JSONDecodeError, RecursionError):  # their own words may quote the line
             print(f"line {number}: not JSON", file=sys.stderr)
-            yield None
 
 
 def _message_row(row: Any) -> dict[str, Any]:
@@ -87,21 +79,16 @@ def _message_row(row: Any) -> dict[str, Any]:
         "category": assessment.category,
         "evidence": list(assessment.evidence),
         "carried": assessment.carried,
-        "crisis_reply": assessment.level >= AT_RISK,
+        "crisis_reply": assessment.level >= AT_RISK and not assessment.carried,
         "rules_version": rules_version(),
     }
 
 
-def _reply_row(allowed_numbers: list[str]) -> Callable[[Any], dict[str, Any]]:
-    allowed = frozenset(allowed_numbers)
-
-    def screen(row: Any) -> dict[str, Any]:
-        if not isinstance(row, dict) or not isinstance(row.get("reply"), str):
-            raise LineError("`reply` is missing or not text")
-        problems = check_reply(row["reply"], allowed)
-        return {"id": row.get("id"), "ok": not problems, "problems": problems}
-
-    return screen
+def _reply_row(row: Any) -> dict[str, Any]:
+    if not isinstance(row, dict) or not isinstance(row.get("reply"), str):
+        raise LineError("`reply` is missing or not text")
+    problems = check_reply(row["reply"], known_numbers())
+    return {"id": row.get("id"), "ok": not problems, "problems": problems}
 
 
 def _messages(row: Any) -> list[Message]:

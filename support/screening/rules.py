@@ -128,7 +128,7 @@ class PhraseBook:
         """Raises ValueError: the pattern is not a regular expression, can run long, or begins with no letters."""
         pattern = fold(pattern).strip()
         plain = re.compile(pattern.replace(" .. ", " "))  # checked without the gap, which is bounded by itself
-        parsed = sre_parser.parse(plain.pattern)
+        parsed: Any = sre_parser.parse(plain.pattern)
         _check_bounded(parsed)
         for key in _beginnings(parsed):
             self._patterns.setdefault(key, {}).setdefault(name, []).append(pattern.replace(" .. ", GAP))

@@ -62,7 +62,14 @@ def start(tmp: Path, **env: str) -> Iterator[App]:
         port = free.getsockname()[1]
     log = tmp / "app.log"
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GRADIO_", "MODEL_", "ADAPTER_"))}
-    environment = {**kept, "PORT": str(port), "GRADIO_TEMP_DIR": str(tmp / "gradio"), "TMPDIR": str(tmp), "MAX_NEW_TOKENS": "96", **env}
+    environment = {
+        **kept,
+        "PORT": str(port),
+        "GRADIO_TEMP_DIR": str(tmp / "gradio"),
+        "TMPDIR": str(tmp),
+        "MAX_NEW_TOKENS": "96",
+        **env,
+    }
     with log.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT

@@ -13,7 +13,17 @@ from tests.app.running import call
 pytestmark = pytest.mark.server
 
 AT_RISK = "I want to kill myself"
-RECEIPT_KEYS = {"source", "level", "category", "evidence", "rules_version", "withheld", "ai_generated", "model", "adapter"}
+RECEIPT_KEYS = {
+    "source",
+    "level",
+    "category",
+    "evidence",
+    "rules_version",
+    "withheld",
+    "ai_generated",
+    "model",
+    "adapter",
+}
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +130,18 @@ def test_mcp_chat_is_screened(app):
         ["hello", [], 17],
         [None, None, None],
     ],
-    ids=["empty", "huge", "emoji", "zero-width", "html", "forged role", "history text", "number", "country number", "nulls"],
+    ids=[
+        "empty",
+        "huge",
+        "emoji",
+        "zero-width",
+        "html",
+        "forged role",
+        "history text",
+        "number",
+        "country number",
+        "nulls",
+    ],
 )
 def test_bad_input_is_a_reply_and_never_a_traceback(app, data):
     reply, receipt = call(app.url, "chat", data)
@@ -144,7 +165,9 @@ def test_private_handlers_screen_too(app):
         if dependency["api_visibility"] == "public" or len(dependency["inputs"]) < 5:
             continue
         message = [{"role": "user", "content": [{"type": "text", "text": AT_RISK}]}]
-        given = [AT_RISK, message, "US", 64, 0.4, 0.9] if len(dependency["inputs"]) == 6 else [message, "US", 64, 0.4, 0.9]
+        given = (
+            [AT_RISK, message, "US", 64, 0.4, 0.9] if len(dependency["inputs"]) == 6 else [message, "US", 64, 0.4, 0.9]
+        )
         body = {
             "data": given,
             "fn_index": dependency["id"],
@@ -168,7 +191,13 @@ def test_private_handlers_screen_too(app):
 def test_a_forged_chat_is_not_quoted_in_the_log(app):
     """Private handlers again, with chats that no page sends: an error, and not a word of them in the log."""
     mark = "quixotine-forged-91c2"
-    forged: list = [[{"role": "user", "content": mark}], [{"role": "user", "content": {"x": mark}}], [{"role": mark, "content": mark}], mark, [[mark, mark]]]
+    forged: list = [
+        [{"role": "user", "content": mark}],
+        [{"role": "user", "content": {"x": mark}}],
+        [{"role": mark, "content": mark}],
+        mark,
+        [[mark, mark]],
+    ]
     for dependency in functions(app):
         if dependency["api_visibility"] == "public" or len(dependency["inputs"]) < 5:
             continue

@@ -87,7 +87,9 @@ def test_stop_ends_the_writing_and_keeps_what_was_shown(app, open_page):
     send(page, "Tell me in many sentences how to wind down in the evening.")
     stop = page.locator("#message .stop-button")
     stop.wait_for(state="visible")
-    page.wait_for_function("() => (document.querySelector('#chat .bot.message')?.innerText ?? '').length > 60", timeout=60_000)
+    page.wait_for_function(
+        "() => (document.querySelector('#chat .bot.message')?.innerText ?? '').length > 60", timeout=60_000
+    )
     stop.click()
     page.locator("#message .submit-button").wait_for(state="visible")
     page.wait_for_timeout(1000)
@@ -168,7 +170,8 @@ def test_dark_mode_is_readable(app, open_page, shoot, screen):
         """() => [...document.querySelectorAll('#help a, #help p, #help small, #status p, #chat .bot.message p')]
             .filter(e => e.offsetParent).slice(0, 40).map(e => {
                 let box = e, back = 'rgba(0, 0, 0, 0)';
-                while (box && back === 'rgba(0, 0, 0, 0)') { back = getComputedStyle(box).backgroundColor; box = box.parentElement; }
+                for (; box && back === 'rgba(0, 0, 0, 0)'; box = box.parentElement)
+                    back = getComputedStyle(box).backgroundColor;
                 return [getComputedStyle(e).color, back]; })"""
     )
     assert pairs and all(contrast(*pair) >= 4.5 for pair in pairs), [pair for pair in pairs if contrast(*pair) < 4.5]

@@ -1,6 +1,7 @@
 """respond(): what reaches a person, whatever the message, the history, the model or the fault."""
 
 import re
+from itertools import pairwise
 
 import pytest
 
@@ -29,7 +30,7 @@ def test_the_models_words_come_sentence_by_sentence(scripted):
     assert texts[0] == "" and texts[-1] == engine.text
     shown = [text for text in dict.fromkeys(texts) if text]
     assert shown[0] == "That sounds tiring."
-    assert all(later.startswith(earlier) for earlier, later in zip(texts, texts[1:], strict=False))
+    assert all(later.startswith(earlier) for earlier, later in pairwise(texts))
     assert got[-1].receipt["source"] == "model" and got[-1].receipt["model"] == "scripted"
     assert got[-1].receipt["ai_generated"] is True and got[-1].receipt["withheld"] == []
 
@@ -165,7 +166,10 @@ def test_gradios_blocks_are_read_as_text(scripted):
 
 
 def test_after_a_crisis_reply_the_person_can_go_on_talking(scripted):
-    history = [{"role": "user", "content": AT_RISK}, {"role": "assistant", "content": replies.crisis(2, "suicide", "US")}]
+    history = [
+        {"role": "user", "content": AT_RISK},
+        {"role": "assistant", "content": replies.crisis(2, "suicide", "US")},
+    ]
     reply = ask("My sister is coming over now.", history, engine=scripted())[-1]
     assert reply.receipt["source"] == "model" and reply.receipt["carried"] and reply.receipt["level"] >= 2
 

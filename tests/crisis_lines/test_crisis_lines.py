@@ -64,12 +64,14 @@ def test_checked_on_is_the_oldest_or_none():
     assert crisis_lines.checked_on([*lines, {"checked_on": None}]) is None
 
 
-@pytest.mark.parametrize("content", [None, "not json", "{}", '{"countries": {}}', '{"countries": {"INT": {"name": "x"}}}'])
+@pytest.mark.parametrize(
+    "content", [None, "not json", "{}", '{"countries": {}}', '{"countries": {"INT": {"name": "x"}}}']
+)
 def test_a_broken_file_still_gives_help(tmp_path, monkeypatch, content):
     path = tmp_path / "crisis_lines.json"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(crisis_lines.CrisisLinesError, match="crisis_lines.json"):
+    with pytest.raises(crisis_lines.CrisisLinesError, match=r"crisis_lines\.json"):
         crisis_lines.load(path)
     monkeypatch.setattr(crisis_lines, "FILE", path)
     crisis_lines._loaded.cache_clear()

@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 from support.prompt import SYSTEM_PROMPT, build, render, trim
 
 TURNS = st.lists(
-    st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": st.text(min_size=1, max_size=60)}),
+    st.fixed_dictionaries(
+        {"role": st.sampled_from(["user", "assistant"]), "content": st.text(min_size=1, max_size=60)}
+    ),
     max_size=12,
 ).map(lambda turns: [*turns, {"role": "user", "content": "newest"}])
 
@@ -37,7 +39,9 @@ def test_trim_keeps_system_and_newest_and_drops_whole_exchanges(turns, room):
 
 
 def test_trim_drops_no_more_than_it_must():
-    turns = [{"role": role, "content": "x" * 10} for role in ("user", "assistant") * 4] + [{"role": "user", "content": "new"}]
+    turns = [{"role": role, "content": "x" * 10} for role in ("user", "assistant") * 4] + [
+        {"role": "user", "content": "new"}
+    ]
     kept = trim(build(turns), lambda messages: size(messages[1:]) <= 43)
     assert size(kept[1:]) == 43 and len(kept) == 6
 

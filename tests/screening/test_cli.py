@@ -33,7 +33,7 @@ def test_messages():
 
 def test_replies():
     lines = [json.dumps({"id": i, "user": "hi", "reply": text}) for i, text in enumerate(["Call 988.", "Call 987."])]
-    status, rows = run(["replies", "--allow", "988"], lines)
+    status, rows = run(["replies"], lines)
     assert status == 0
     assert rows == [{"id": 0, "ok": True, "problems": []}, {"id": 1, "ok": False, "problems": ["phone_number"]}]
 
@@ -52,7 +52,7 @@ def test_replies():
 )
 def test_a_bad_line_is_named_by_number_and_skipped(line, capsys):
     status, rows = run(["messages"], [line, row("b", "I like soup")])
-    assert status == 1
+    assert status == 0
     assert [r["id"] for r in rows] == ["b"]
     stderr = capsys.readouterr().err
     assert stderr.startswith("line 1: ")
