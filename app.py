@@ -201,7 +201,7 @@ def _endpoints(settings: Settings, engine: engines.Engine) -> None:
             "category": assessment.category,
             "evidence": list(assessment.evidence),
             "carried": assessment.carried,
-            "rules_version": screening.rules_version(),
+            "rules_version": conversation.rules_version(),
         }
 
     def crisis_lines(country: str = "") -> list[dict[str, Any]]:
@@ -221,18 +221,22 @@ def _endpoints(settings: Settings, engine: engines.Engine) -> None:
         Returns:
             status (ok, or degraded when a part does not work), and each part's state
         """
-        model = engine.describe()
-        parts = {"crisis_lines": lines.problem(), "replies": replies.problem(), "screening": screening.problem()}
-        well = model["status"] != "unavailable" and not any(parts.values())
+        model, problems = engine.describe(), _problems()
         return {
-            "status": "ok" if well else "degraded",
+            "status": "degraded" if problems or model["status"] == "unavailable" else "ok",
             "model": model,
-            "rules_version": screening.rules_version(),
-            "problems": {part: problem for part, problem in parts.items() if problem},
+            "rules_version": conversation.rules_version(),
+            "problems": problems,
         }
 
     for function in (chat, screen, crisis_lines, health):
         gr.api(function, concurrency_limit=None)
+
+
+def _problems() -> dict[str, str]:
+    """Part -> what is wrong with its files; empty where nothing is. Also loads them, so that no message waits for it."""
+    parts = {"crisis_lines": lines.problem(), "replies": replies.problem(), "screening": screening.problem()}
+    return {part: problem for part, problem in parts.items() if problem}
 
 
 def _sign_of_life(engine: engines.Engine) -> dict[str, str]:
@@ -375,6 +379,8 @@ def main() -> None:
         settings = Settings.from_env()
     except SettingsError as error:
         raise SystemExit(f"Configuration: {error}") from None
+    for part, problem in _problems().items():
+        log.error("%s: %s Help is shown in its place.", part, problem)
     _keep_words_out_of_errors()
     demo = build(settings, engines.start(settings))
     demo.queue(max_size=None, default_concurrency_limit=None)

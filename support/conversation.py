@@ -146,7 +146,7 @@ def _receipt(assessment: Assessment, country: str, engine: Engine | None = None,
         "category": assessment.category,
         "evidence": list(assessment.evidence),
         "carried": assessment.carried,
-        "rules_version": _rules_version(),
+        "rules_version": rules_version(),
         "withheld": [],
         "ai_generated": True,
         "model": described.get("model"),
@@ -157,7 +157,8 @@ def _receipt(assessment: Assessment, country: str, engine: Engine | None = None,
     }
 
 
-def _rules_version() -> str:
+def rules_version() -> str:
+    """Version of the screening rules; "unknown" where their files are broken."""
     try:
         return screening.rules_version()
     except screening.RulesError:  # the receipt of a fault must not be a fault itself

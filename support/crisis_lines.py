@@ -15,23 +15,26 @@ from typing import Any
 FILE = Path(__file__).parent.parent / "assets" / "crisis_lines.json"
 INTERNATIONAL = "INT"
 EMERGENCY_IN_WORDS = "your local emergency number (112 in many countries, 911 in others)"
-ALIASES = {"UK": "GB", "EL": "GR"}
+ALIASES = {
+    "UK": "GB", "GREAT BRITAIN": "GB", "BRITAIN": "GB", "ENGLAND": "GB", "SCOTLAND": "GB", "WALES": "GB",
+    "NORTHERN IRELAND": "GB", "USA": "US", "UNITED STATES OF AMERICA": "US", "EL": "GR", "CZECH REPUBLIC": "CZ",
+    "HOLLAND": "NL", "THE NETHERLANDS": "NL", "KOREA": "KR", "REPUBLIC OF KOREA": "KR",
+}  # fmt: skip
 
+
+def _directory(name: str, url: str) -> dict[str, Any]:
+    unknown = dict.fromkeys(("dial", "sms", "checked_on"))
+    return {"name": name, "url": url, "hours": "directory", "languages": ["many"], "evidence": [], **unknown}
+
+
+_ISO_DATE = re.compile(r"20\d\d-[01]\d-[0-3]\d")
 _FALLBACK: dict[str, Any] = {
     INTERNATIONAL: {
         "name": "International",
         "emergency": [],
         "lines": [
-            {
-                "name": "Find A Helpline",
-                "dial": None,
-                "sms": None,
-                "url": "https://findahelpline.com",
-                "hours": "directory of lines in many countries",
-                "languages": ["many"],
-                "evidence": [],
-                "checked_on": None,
-            }
+            _directory("Find A Helpline (ThroughLine)", "https://findahelpline.com"),
+            _directory("Befrienders Worldwide", "https://befrienders.org"),
         ],
     }
 }
@@ -51,11 +54,12 @@ def load(path: Path = FILE) -> dict[str, Any]:
         countries = json.loads(path.read_text(encoding="utf-8"))["countries"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CrisisLinesError(f"{path.name} cannot be read: {type(error).__name__}.") from error
-    if not isinstance(countries, dict) or not _well_formed(countries.get(INTERNATIONAL)):
-        raise CrisisLinesError(f"{path.name}: the entry {INTERNATIONAL} is missing or malformed.")
+    if not isinstance(countries, dict) or INTERNATIONAL not in countries:
+        raise CrisisLinesError(f"{path.name}: the entry {INTERNATIONAL} is missing; it serves every unknown country.")
     for code, country in countries.items():
-        if not _well_formed(country):
-            raise CrisisLinesError(f"{path.name}: {code} needs name, emergency and lines with a dial, sms or url each.")
+        fault = _fault_in(country)
+        if fault:
+            raise CrisisLinesError(f"{path.name}: {code}: {fault}.")
     return countries
 
 
@@ -90,7 +94,8 @@ def resolve(country: str) -> str:
     code = ALIASES.get(given.upper(), given.upper())
     if code in _countries():
         return code
-    return next((code for code, entry in _countries().items() if entry["name"].lower() == given.lower()), INTERNATIONAL)
+    named = (code for code, entry in _countries().items() if entry["name"].casefold() == given.casefold())
+    return next(named, INTERNATIONAL)
 
 
 def countries() -> list[tuple[str, str]]:
@@ -142,19 +147,40 @@ def _loaded() -> tuple[dict[str, Any], str | None]:
         return _FALLBACK, str(error)
 
 
-def _well_formed(country: Any) -> bool:
-    return (
-        isinstance(country, dict)
-        and isinstance(country.get("name"), str)
-        and isinstance(country.get("emergency"), list)
-        and bool(country.get("lines"))
-        and all(_usable(line) for line in country["lines"])
-    )
+def _fault_in(country: Any) -> str:
+    """What keeps an entry from being used; "" where nothing does."""
+    if not isinstance(country, dict) or not isinstance(country.get("name"), str):
+        return "needs a name"
+    if not _texts(country.get("emergency")):
+        return "emergency must be a list of numbers as dialled, in quotes"
+    lines = country.get("lines")
+    if not isinstance(lines, list) or not lines:
+        return "needs at least one line"
+    return next(filter(None, (_fault_in_line(line) for line in lines)), "")
 
 
-def _usable(line: Any) -> bool:
-    keys = {"name", "dial", "sms", "url", "hours", "languages", "evidence", "checked_on"}
-    return isinstance(line, dict) and keys <= set(line) and bool(line["dial"] or line["sms"] or line["url"])
+def _fault_in_line(line: Any) -> str:
+    if not isinstance(line, dict) or not isinstance(line.get("name"), str):
+        return "a line needs a name"
+    name, optional = line["name"], ("dial", "sms", "url", "hours", "checked_on")
+    missing = {*optional, "languages", "evidence"} - set(line)
+    if missing:
+        return f"{name}: missing {', '.join(sorted(missing))}"
+    if not all(line[key] is None or isinstance(line[key], str) for key in optional):
+        return f"{name}: {', '.join(optional)} must be text or null"
+    if not _texts(line["languages"]) or not _texts(line["evidence"]):
+        return f"{name}: languages and evidence must be lists of texts"
+    if not (line["dial"] or line["sms"] or line["url"]):
+        return f"{name}: needs a dial, an sms or a url"
+    if line["url"] and not line["url"].startswith("https://"):
+        return f"{name}: url must start with https://"
+    if line["checked_on"] and not _ISO_DATE.fullmatch(line["checked_on"]):
+        return f"{name}: checked_on must be a date such as 2026-06-02, or null"
+    return ""
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def _tel(dial: str | None) -> str | None:

@@ -18,11 +18,12 @@ from support import crisis_lines
 from support.prompt import Message
 
 FILE = Path(__file__).parent.parent / "assets" / "replies" / "en.yaml"
-PARTS = {
-    "question", "shape", "ai", "barriers", "grounding", "categories", "withheld", "fault", "unavailable", "empty",
-    "too_long", "refused",
-}  # fmt: skip
-LAST_RESORT = "If your life may be in danger, call {emergency} now. You can also talk to a person: {lines}"
+TEXTS = {"question", "withheld", "fault", "unavailable", "empty", "too_long", "refused"}
+WORDINGS = {"ai", "barriers", "grounding"}
+LAST_RESORT = (
+    "If your life may be in danger, call {emergency} now. You can also talk to a person: {lines}\n\n"
+    "I am an AI, and my fuller answers could not be loaded."
+)
 
 
 class RepliesError(ValueError):
@@ -33,18 +34,15 @@ def load(path: Path = FILE) -> dict[str, Any]:
     """The parts of the file.
 
     Raises:
-        RepliesError: the file is missing or a part is.
+        RepliesError: the file is missing, or a part is missing or malformed.
     """
     try:
         texts = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RepliesError(f"{path.name} cannot be read: {type(error).__name__}.") from error
-    missing = PARTS - set(texts if isinstance(texts, dict) else ())
-    if missing:
-        raise RepliesError(f"{path.name}: missing {', '.join(sorted(missing))}.")
-    default = texts["categories"].get("default") or {}
-    if not {"opening", "actions_2", "actions_3"} <= set(default):
-        raise RepliesError(f"{path.name}: categories: default needs opening, actions_2 and actions_3.")
+    fault = _fault_in(texts)
+    if fault:
+        raise RepliesError(f"{path.name}: {fault}.")
     return texts
 
 
@@ -117,6 +115,42 @@ def refused(problem: str) -> str:
 def problem() -> str | None:
     """What is wrong with the file; None where nothing is."""
     return _loaded()[1]
+
+
+def _fault_in(texts: Any) -> str:
+    """What keeps the parts from being used; "" where nothing does."""
+    if not isinstance(texts, dict):
+        return "must hold the named parts"
+    missing = (TEXTS | WORDINGS | {"shape", "categories"}) - set(texts)
+    if missing:
+        return f"missing {', '.join(sorted(missing))}"
+    wrong = [name for name in TEXTS if not _text(texts[name])] + [n for n in WORDINGS if not _wordings(texts[n])]
+    if wrong:
+        return f"{', '.join(sorted(wrong))}: must be a text, or a list of texts where there are several wordings"
+    shape, categories = texts["shape"], texts["categories"]
+    if not isinstance(shape, dict) or not all(_text(shape.get(level)) for level in ("level_2", "level_3")):
+        return "shape: needs level_2 and level_3"
+    if not isinstance(categories, dict) or not {"opening", "actions_2", "actions_3"} <= set(
+        categories.get("default") or {}
+    ):
+        return "categories: default needs opening, actions_2 and actions_3"
+    return next(filter(None, (_fault_in_category(*category) for category in categories.items())), "")
+
+
+def _fault_in_category(name: str, parts: Any) -> str:
+    if not isinstance(parts, dict) or not _wordings(parts.get("opening", ["inherited"])):
+        return f"categories: {name}: opening must be a list of texts"
+    if not all(_text(parts.get(actions, "inherited")) for actions in ("actions_2", "actions_3")):
+        return f"categories: {name}: actions must be a text"
+    return ""
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _wordings(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(_text(wording) for wording in value)
 
 
 def _plain(part: str, country: str, **values: str) -> str:

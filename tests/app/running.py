@@ -56,7 +56,7 @@ def call(url: str, name: str, data: list) -> list:
     return last
 
 
-def start(tmp: Path, **env: str) -> Iterator[App]:
+def start(tmp: Path, project: Path = ROOT, **env: str) -> Iterator[App]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -72,7 +72,7 @@ def start(tmp: Path, **env: str) -> Iterator[App]:
     }
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
+            [sys.executable, "app.py"], cwd=project, env=environment, stdout=output, stderr=subprocess.STDOUT
         )
     url = f"http://127.0.0.1:{port}"
     try:
