@@ -1,6 +1,9 @@
 """The lines: every one usable, links as phones dial them, unknown countries and broken files never without help."""
 
+import copy
+import json
 import re
+from datetime import date
 
 import phonenumbers
 import pytest
@@ -26,9 +29,37 @@ def test_line(code, line):
         assert phonenumbers.is_possible_number(phonenumbers.parse(line["dial"], code))
 
 
+@pytest.mark.parametrize(("code", "line"), LINES, ids=[f"{code}-{line['name']}" for code, line in LINES])
+def test_checked_on_is_what_the_evidence_says(code, line):
+    found = re.findall(r"listed as verified (\d{4}-\d\d)(-\d\d)?", " ".join(line["evidence"]))
+    dates = [date.fromisoformat(month + (day or "-01")).isoformat() for month, day in found]
+    assert line["checked_on"] == max(dates, default=None)
+    assert all(re.fullmatch(r"[a-z]{2,3}|many", language) for language in line["languages"])
+
+
 def test_no_line_twice():
     keys = [(code, line["name"]) for code, line in LINES]
     assert len(keys) == len(set(keys))
+    contacts = [(code, line["dial"], line["sms"], line["url"]) for code, line in LINES]
+    assert len(contacts) == len(set(contacts))
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "tel", "sms_link"),
+    [
+        ("US", "988 Suicide & Crisis Lifeline", "tel:988", "sms:988"),
+        ("US", "Crisis Text Line", None, "sms:741741?body=HOME"),
+        ("US", "Veterans Crisis Line", "tel:988,1", "sms:838255"),
+        ("GB", "Samaritans", "tel:116123", None),
+        ("CL", "Linea Prevencion del Suicidio", "tel:*4141", None),
+        ("ID", "SEJIWA (Kemenkes)", "tel:119,8", None),
+        ("BD", "Kaan Pete Roi", "tel:+8809612119911", None),
+        ("HU", "LESZ", "tel:116123", None),
+    ],
+)
+def test_links_dial_what_is_written(code, name, tel, sms_link):
+    (line,) = [line for line in crisis_lines.lines_for(code) if line["name"] == name]
+    assert (line["tel"], line["sms_link"]) == (tel, sms_link)
 
 
 @pytest.mark.parametrize("code", [code for code, _ in crisis_lines.countries()])
@@ -44,8 +75,19 @@ def test_a_country_is_found(given):
     assert crisis_lines.lines_for(given)[0]["dial"] == "988"
 
 
-def test_uk_is_gb():
-    assert crisis_lines.lines_for("UK") == crisis_lines.lines_for("GB")
+@pytest.mark.parametrize("given", ["UK", "uk", "United Kingdom", "England", "great britain"])
+def test_uk_is_gb(given):
+    assert crisis_lines.lines_for(given) == crisis_lines.lines_for("GB")
+
+
+def test_other_names_lead_to_listed_countries():
+    assert set(crisis_lines.ALIASES.values()) <= set(ALL)
+    assert not set(crisis_lines.ALIASES) & set(ALL)
+
+
+def test_countries_are_sorted_by_name_and_hold_no_international():
+    names = [name for _, name in crisis_lines.countries()]
+    assert names == sorted(names) and "INT" not in dict(crisis_lines.countries())
 
 
 @pytest.mark.parametrize("given", ["", "XX", "nowhere", "INT", "<b>", "\u200b"])
@@ -64,20 +106,63 @@ def test_checked_on_is_the_oldest_or_none():
     assert crisis_lines.checked_on([*lines, {"checked_on": None}]) is None
 
 
+@pytest.fixture
+def broken(tmp_path, monkeypatch):
+    """Puts bytes (None: no file) where the lines are read from."""
+
+    def put(content):
+        path = tmp_path / "crisis_lines.json"
+        if content is not None:
+            path.write_bytes(content)
+        monkeypatch.setattr(crisis_lines, "FILE", path)
+        for cached in (crisis_lines._loaded, crisis_lines.known_numbers):
+            cached.cache_clear()
+        return path
+
+    yield put
+    for cached in (crisis_lines._loaded, crisis_lines.known_numbers):
+        cached.cache_clear()
+
+
 @pytest.mark.parametrize(
-    "content", [None, "not json", "{}", '{"countries": {}}', '{"countries": {"INT": {"name": "x"}}}']
+    "content",
+    [None, b"not json", b"\xff\xfe\x00", b"[]", b"{}", b'{"countries": {}}', b'{"countries": {"INT": {"name": "x"}}}'],
 )
-def test_a_broken_file_still_gives_help(tmp_path, monkeypatch, content):
-    path = tmp_path / "crisis_lines.json"
-    if content is not None:
-        path.write_text(content)
+def test_a_broken_file_still_gives_help(broken, content):
+    path = broken(content)
     with pytest.raises(crisis_lines.CrisisLinesError, match=r"crisis_lines\.json"):
         crisis_lines.load(path)
-    monkeypatch.setattr(crisis_lines, "FILE", path)
-    crisis_lines._loaded.cache_clear()
-    try:
-        assert crisis_lines.lines_for("US")[0]["url"] == "https://findahelpline.com"
-        assert crisis_lines.emergency_number("US") == crisis_lines.EMERGENCY_IN_WORDS
-        assert "crisis_lines.json" in crisis_lines.problem()
-    finally:
-        crisis_lines._loaded.cache_clear()
+    urls = [line["url"] for line in crisis_lines.lines_for("US")]
+    assert urls == ["https://findahelpline.com", "https://befrienders.org"]
+    assert crisis_lines.emergency_number("US") == crisis_lines.EMERGENCY_IN_WORDS
+    assert crisis_lines.countries() == [] and crisis_lines.known_numbers() == {"112", "911"}
+    assert "crisis_lines.json" in crisis_lines.problem()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"dial": 988}, "988 Suicide & Crisis Lifeline"),
+        ({"dial": None, "sms": None, "url": None}, "needs a dial"),
+        ({"url": "http://988lifeline.org"}, "https://"),
+        ({"checked_on": "2025-10"}, "2026-06-02"),
+        ({"languages": "en"}, "lists"),
+        ({"name": None}, "needs a name"),
+    ],
+)
+def test_a_slip_in_one_line_names_the_entry(broken, change, says):
+    data = {"countries": copy.deepcopy(ALL)}
+    data["countries"]["US"]["lines"][0].update(change)
+    path = broken(json.dumps(data).encode())
+    with pytest.raises(crisis_lines.CrisisLinesError, match=re.escape("crisis_lines.json: US: ")) as caught:
+        crisis_lines.load(path)
+    assert says in str(caught.value)
+    assert crisis_lines.lines_for("US")[0]["url"] == "https://findahelpline.com"
+
+
+@pytest.mark.parametrize("change", [{"lines": 5}, {"lines": []}, {"lines": [None]}, {"emergency": "911"}, {"name": 1}])
+def test_a_slip_in_a_country_names_it(broken, change):
+    data = {"countries": copy.deepcopy(ALL)}
+    data["countries"]["US"].update(change)
+    with pytest.raises(crisis_lines.CrisisLinesError, match=re.escape("crisis_lines.json: US: ")):
+        crisis_lines.load(broken(json.dumps(data).encode()))
