@@ -50,11 +50,10 @@ def measure(precision: str) -> dict[str, float]:
 
 def _one_reply(engine: TransformersEngine) -> tuple[float, float]:
     params = GenerationParams(max_new_tokens=TOKENS, temperature=0)
-    start, times = time.perf_counter(), []
-    for piece in engine.stream(prompt.build([{"role": "user", "content": QUESTION}]), params, threading.Event()):
-        if not piece:  # the engine gives an empty piece for the prompt and for every token
-            times.append(time.perf_counter())
-    del times[0]
+    messages = prompt.build([{"role": "user", "content": QUESTION}])
+    start = time.perf_counter()
+    times = [time.perf_counter() for _piece in engine.stream(messages, params, threading.Event())]
+    times.pop()  # the engine gives a piece for every token, and one more for the rest of the text
     return (len(times) - 1) / (times[-1] - times[0]), times[0] - start
 
 

@@ -182,14 +182,12 @@ class _Ended(StoppingCriteria):
 
 
 class _PieceStreamer(TextIteratorStreamer):
-    """Gives a piece for every token, so that a reader can stop within one; the base class waits for whole words."""
+    """One piece for every token ("" while a word is incomplete), then one for the rest; can be ended twice."""
 
-    def put(self, value: Any) -> None:
-        super().put(value)
-        self.text_queue.put("")
+    _has_ended = False
 
     def end(self) -> None:
-        if not getattr(self, "_has_ended", False):  # generate() ends it, and `run` does where generate() raised
+        if not self._has_ended:  # generate() ends it, and `run` does where generate() raised
             self._has_ended = True
             super().end()
 

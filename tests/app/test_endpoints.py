@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 
 import httpx
 import pytest
@@ -249,3 +250,19 @@ def test_nothing_written_is_kept(app):
 
 def test_the_words_of_a_withheld_reply_are_in_the_file():
     assert "safety check" in replies.withheld("US")
+
+
+def test_a_closed_page_frees_the_model(app):
+    """A page that goes away in the middle of a long reply (greedy: over 600 tokens, half a minute or more on two cores);
+    the next chat does not wait for the rest of it."""
+    talk = next(d for d in functions(app) if d["api_visibility"] != "public" and len(d["inputs"]) == 6)
+    ask = "Tell me a very long story about a quiet lake, with many details."
+    body = {"data": [ask, [], "US", 1024, 0, 1.0], "fn_index": talk["id"], "session_hash": "leaves"}
+    httpx.post(f"{app.url}/gradio_api/queue/join", json=body, timeout=30)
+    with httpx.stream("GET", f"{app.url}/gradio_api/queue/data?session_hash=leaves", timeout=60) as stream:
+        for line in stream.iter_lines():
+            if "process_generating" in line and ". " in line:
+                break
+    before = time.monotonic()
+    assert call(app.url, "chat", ["Thank you.", [], "US"])[0]
+    assert time.monotonic() - before < 20, "the left chat wrote on"
