@@ -301,7 +301,8 @@ class HelpPanel:
         self._app, self._html = app, html
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "GET" or scope["path"] != scope.get("root_path", "") + "/":
+        page = ("", scope.get("root_path", "").rstrip("/"))  # the address with and without a proxy's prefix
+        if scope["type"] != "http" or scope["method"] != "GET" or scope["path"].rstrip("/") not in page:
             return await self._app(scope, receive, send)
         start: Message = {}
         body = b""

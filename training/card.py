@@ -105,15 +105,16 @@ def _not_null(value: Any) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.card", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--run", type=Path, default=Path("outputs/adapter/run.json"))
-    parser.add_argument("--out", type=Path, default=Path("outputs/adapter/README.md"))
+    parser.add_argument("--out", type=Path, help="default: README.md beside the run")
     parser.add_argument("--license", default="", help="Hub id of the licence, for base models that are not known here")
     options = parser.parse_args()
     try:
         card = render(options.run, options.license)
     except TrainingError as error:
         raise SystemExit(str(error)) from None
-    card.save(options.out)
-    print(f"Wrote {options.out}. Read it before you publish it.")
+    out = options.out or options.run.with_name("README.md")
+    card.save(out)
+    print(f"Wrote {out}. Read it before you publish it.")
 
 
 if __name__ == "__main__":

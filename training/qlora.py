@@ -238,10 +238,13 @@ def base_of(recipe: Recipe) -> tuple[str, str]:
     """Where the base model is loaded from, and the name under which others find it."""
     if recipe.base_model != EMBEDDED:
         return recipe.base_model, recipe.base_model_name or recipe.base_model
-    from support.engines import embedded
+    from support.engines import ModelUnavailable, embedded
     from support.settings import Settings
 
-    return str(embedded.folder(Settings.from_env().cache_folder())), embedded.HUB_ID
+    try:
+        return str(embedded.folder(Settings.from_env().cache_folder())), embedded.HUB_ID
+    except ModelUnavailable as error:
+        raise TrainingError(str(error)) from error
 
 
 def load_tokenizer(source: str) -> Any:

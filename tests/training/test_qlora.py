@@ -213,3 +213,10 @@ def test_the_embedded_model_learns_and_the_app_loads_its_adapter(tmp_path, data)
 
     loaded = load(Settings(adapter_id=str(output), quantization="nf4"))  # ends with a look at its logits
     assert loaded.choice.adapter == str(output) and loaded.model.peft_config["default"].r == 16
+    import torch
+
+    ids = torch.tensor([[1, 20, 300, 4000]])
+    with torch.inference_mode():
+        adapted = loaded.model(input_ids=ids).logits
+        with loaded.model.disable_adapter():
+            assert (adapted - loaded.model(input_ids=ids).logits).abs().max() > 0.1, "the adapter changes nothing"
