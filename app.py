@@ -301,8 +301,8 @@ class HelpPanel:
         self._app, self._html = app, html
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        page = ("", scope.get("root_path", "").rstrip("/"))  # the address with and without a proxy's prefix
-        if scope["type"] != "http" or scope["method"] != "GET" or scope["path"].rstrip("/") not in page:
+        addresses = ("", scope.get("root_path", "").rstrip("/"))  # the page with and without a proxy's prefix
+        if scope["type"] != "http" or scope["method"] != "GET" or scope["path"].rstrip("/") not in addresses:
             return await self._app(scope, receive, send)
         start: Message = {}
         body = b""
