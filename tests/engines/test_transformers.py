@@ -104,3 +104,10 @@ def test_what_cannot_load_says_what_to_do(settings, names, monkeypatch):
         load(settings)
     assert all(name in str(caught.value) for name in names), str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_zerogpu_is_asked_for_as_long_as_the_tokens_take():
+    from support.engines.transformers import _gpu_seconds
+
+    short, long = (_gpu_seconds([1] * 300, GenerationParams(max_new_tokens=tokens)) for tokens in (64, 512))
+    assert short < long < _gpu_seconds([1] * 3000, GenerationParams(max_new_tokens=1024)) <= 120
