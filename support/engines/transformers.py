@@ -255,7 +255,10 @@ def _with_adapter(model: Any, choice: ModelChoice, token: str | None) -> Any:
 
 
 def _smoke_test(model: Any, hardware: Hardware) -> None:
-    """Three tokens through the model: warms it up, and finds kernels that answer with NaN. ZeroGPU has no card yet."""
+    """Three tokens through the model: warms it up, and finds kernels that answer with NaN. On ZeroGPU, where no card is
+    there before a call, only that every 4-bit weight was really packed."""
+    if any(type(weight).__name__ == "Params4bit" and weight.quant_state is None for weight in model.parameters()):
+        raise ModelUnavailable("The weights were not packed to 4 bits; set QUANTIZATION to bf16.")
     if hardware.zero_gpu:
         return
     with torch.inference_mode():
