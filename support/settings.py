@@ -51,6 +51,9 @@ class Settings:
     max_new_tokens: int = _variable(
         "MAX_NEW_TOKENS", 256, "Longest reply, in tokens, unless the person chooses another"
     )
+    screening_encoder: str = _variable(
+        "SCREENING_ENCODER", "", "Sentence encoder of the screening classifier: empty for the embedded one, or a Hub id"
+    )
     default_country: str = _variable("DEFAULT_COUNTRY", "", "Two-letter country preselected in the help panel")
 
     def __post_init__(self) -> None:

@@ -25,20 +25,24 @@ _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
     "\ufe00-\ufe0f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
-_MARKS = re.compile("[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]")
+# Accents, Arabic vowel signs and hamza, the Arabic letter stretcher: written by some and left out by others.
+_MARKS = re.compile(
+    "[\u0300-\u036f\u0483-\u0489\u0610-\u061a\u0640\u064b-\u065f\u0670\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]"
+)
 _EMOJI = "[\u2190-\u21ff\u2300-\u27bf\u2900-\u297f\u2b00-\u2bff\U0001f000-\U0001faff]"
 _EMOJI_IN_WORD = re.compile(rf"(?<=[^\W\d_]){_EMOJI}{{1,4}}(?=[^\W\d_])")
 _EMOJI_ALONE = re.compile(_EMOJI)
 _SAID_BY_EMOJI = {"\U0001f52b": " gun ", "\U0001f52a": " knife ", "\U0001f48a": " pills "}
 
 _APOSTROPHES = "\u2018\u2019\u201a\u201b\u02b9\u02bb\u02bc\u02bd\u02c8\u2032\u2035\u00b4\u0060\uff07"
+_ARABIC = dict(zip("\u0649\u0629\u06cc\u06a9", "\u064a\u0647\u064a\u0643", strict=True))  # letters typed either way
 _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
 _SMALL_CAPITALS = dict(zip("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ", "abcdefghijklmnoprstuvwyz", strict=True))
 _BOXED = {
     chr(first + i): chr(ord("a") + i) for first in (0x1F150, 0x1F170, 0x1F1E6) for i in range(26)
 }  # NFKC folds the white-on-paper boxed letters but not these
 _ALWAYS = str.maketrans(
-    {**dict.fromkeys(_APOSTROPHES, "'"), **dict.fromkeys(_DASHES, "-"), **_SMALL_CAPITALS, **_BOXED}
+    {**dict.fromkeys(_APOSTROPHES, "'"), **dict.fromkeys(_DASHES, "-"), **_SMALL_CAPITALS, **_BOXED, **_ARABIC}
 )
 
 # Letters of Cyrillic and Greek that look like Latin ones. Applied only to words that also hold a Latin letter.

@@ -55,8 +55,11 @@ MOST_SPANS = 64  # of one phrase in one text: enough to judge it, and a bound on
 # " .. " in a pattern: up to four words between. A word holds no space and a gap no end of a sentence, so that there is
 # one way only to match it.
 GAP = r",?(?: [^ .!?;]{1,30}){0,4} "
-_WORD_START = re.compile(r"(?<![^\W_])[^\W_]")
-_SENTENCE_END = re.compile(r"[.!?;](?= |$)")
+# Chinese, Japanese and Korean letters: no space, or not always one, stands between words, and endings are joined on. There
+# a phrase may begin and end anywhere.
+_UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"
+_WORD_START = re.compile(rf"(?<![^\W_])[^\W_]|[{_UNSPACED}]")
+_SENTENCE_END = re.compile(rf"[.!?;\u061f](?= |$)|[\u3002\u0964]|[!?](?=[{_UNSPACED}])")
 _GROUP = re.compile(r"\{([a-z_]+)\}")
 
 Span = tuple[int, int]
@@ -371,7 +374,7 @@ def _alternatives(values: Sequence[str]) -> str:
 
 
 def _compiled(patterns: Sequence[str]) -> re.Pattern[str]:
-    return re.compile("(?:" + "|".join(f"(?:{pattern})" for pattern in patterns) + r")(?![^\W_])")
+    return re.compile("(?:" + "|".join(f"(?:{pattern})" for pattern in patterns) + rf")(?:(?<=[{_UNSPACED}])|(?![^\W_]))")
 
 
 # What a pattern may hold. Python's own parser of regular expressions tells; it has no public name.

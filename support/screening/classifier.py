@@ -1,0 +1,228 @@
+"""The learned half of screening: what a message means where no rule names its words, in any of the claimed languages.
+
+    scores = classify(["I won't be a problem for anyone much longer"])   ->  [Score(at_risk=.98, imminent=.41, category="suicide")]
+
+A sentence encoder (`encoder`), a LoRA adapter of this project over it and a linear head, in `assets/screening/classifier/`;
+`python -m training.screening` makes them. It can only add to what the rules find. Where it cannot be loaded or breaks,
+`classify` says so by None, the rules go on alone, and `problem()` tells the page and /health.
+
+Keeps no text: scores of the last messages stay in memory under a digest, so that a long conversation is not read anew
+at every turn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from support.screening.encoder import EncoderError, load
+from support.screening.normalise import ASSETS, normalise
+from support.screening.rules import CATEGORIES
+from support.settings import Settings
+
+FOLDER = ASSETS / "classifier"
+CARD = "classifier.json"
+HEAD = "head.safetensors"
+PREFIX = "query: "  # what multilingual-e5 was trained to read before a text (its model card)
+LEVELS = 3  # outputs of the head: level >= 1, >= 2, >= 3; then one for each category
+MOST_TOKENS = 128  # of one window
+MOST_WINDOWS = 4  # of one message: its beginning, its end, and two between; the rules read all of it
+READ_CHARS = 8_000  # what a person can send; of a longer text, the beginning and the end
+KEPT_SCORES = 4_096
+
+log = logging.getLogger(__name__)
+
+
+class ClassifierError(RuntimeError):
+    """The classifier cannot be used. The message says what is missing and how to get it."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What the classifier says of one message.
+
+    Attributes:
+        at_risk: probability that the level is 2 or more.
+        imminent: probability that the level is 3.
+        category: the likeliest of the categories that can be at risk.
+    """
+
+    at_risk: float
+    imminent: float
+    category: str
+
+
+class Classifier:
+    """Encoder, adapter, head and thresholds. Make it once: `classify` does."""
+
+    def __init__(self, folder: Path = FOLDER, encoder: str = "") -> None:
+        """`encoder`: another one than the card names, of the same shape. Raises ClassifierError."""
+        try:
+            self.card: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            self.thresholds: dict[str, float] = self.card["thresholds"]
+            self.encoder, self.tokenizer, self.head = _with_weights(folder, encoder or self.card["encoder"])
+        except EncoderError as error:
+            raise ClassifierError(str(error)) from error
+        except ImportError as error:
+            raise ClassifierError(f"The classifier needs {error.name}: pip install -r requirements.txt") from error
+        except Exception as error:  # a file that is missing, cut short or another's: any library may be the one to say so
+            raise ClassifierError(
+                f"The classifier in {folder.name}/ cannot be loaded ({type(error).__name__}). "
+                "Restore the folder, or make it again: python -m training.screening train"
+            ) from error
+
+    def __call__(self, texts: Sequence[str]) -> list[Score]:
+        """One score for each text: of its windows, the one most at risk."""
+        import torch
+
+        parts = [windows(normalise(_both_ends(text)), self.tokenizer) for text in texts]
+        flat = [ids for windows_of_text in parts for ids in windows_of_text]
+        with torch.inference_mode():
+            outputs = self.head(pooled(self.encoder, flat))
+        levels = torch.sigmoid(outputs[:, :LEVELS]).tolist()
+        categories = outputs[:, LEVELS:].tolist()
+        scores, start = [], 0
+        for windows_of_text in parts:
+            end = start + len(windows_of_text)
+            best = max(range(start, end), key=lambda i: levels[i][1])
+            scores.append(Score(levels[best][1], max(row[2] for row in levels[start:end]), _likeliest(categories[best])))
+            start = end
+        return scores
+
+
+def _both_ends(text: str) -> str:
+    return text if len(text) <= READ_CHARS else f"{text[: READ_CHARS // 2]} {text[-READ_CHARS // 2 :]}"
+
+
+def _likeliest(values: Sequence[float]) -> str:
+    at_risk = [(value, name) for value, name in zip(values, CATEGORIES, strict=True) if name not in ("none", "distress")]
+    return max(at_risk)[1]
+
+
+# What training and use share
+
+
+def windows(text: str, tokenizer: Any) -> list[list[int]]:
+    """Token ids of a normalised text, in at most MOST_WINDOWS windows that overlap by a quarter; at least one."""
+    begin, *ids, end = tokenizer.encode(PREFIX + text).ids
+    size = MOST_TOKENS - 2
+    prefix = len(tokenizer.encode(PREFIX.strip()).ids) - 2
+    if len(ids) <= size:
+        return [[begin, *ids, end]]
+    head, ids = ids[:prefix], ids[prefix:]
+    size -= prefix
+    starts = list(range(0, len(ids) - size // 4, size * 3 // 4))
+    if len(starts) > MOST_WINDOWS:
+        starts = [starts[i * (len(starts) - 1) // (MOST_WINDOWS - 1)] for i in range(MOST_WINDOWS)]
+    return [[begin, *head, *ids[start : start + size], end] for start in starts]
+
+
+def pooled(encoder: Any, windows: Sequence[Sequence[int]]) -> Any:
+    """Mean of the last layer over each window's tokens, of length 1. -> [windows, width], fp32."""
+    import torch
+
+    longest = max(map(len, windows))
+    ids = torch.zeros(len(windows), longest, dtype=torch.long)
+    mask = torch.zeros(len(windows), longest, dtype=torch.long)
+    for row, window in enumerate(windows):
+        ids[row, : len(window)] = torch.tensor(window)
+        mask[row, : len(window)] = 1
+    states = encoder(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+    weights = mask.unsqueeze(-1).float()
+    return torch.nn.functional.normalize((states * weights).sum(1) / weights.sum(1), dim=-1)
+
+
+def new_head(width: int) -> Any:
+    """A linear layer to LEVELS + categories; pooled vectors have length 1, so its weights carry the scale."""
+    import torch
+
+    return torch.nn.Linear(width, LEVELS + len(CATEGORIES))
+
+
+def _with_weights(folder: Path, encoder_name: str) -> tuple[Any, Any, Any]:
+    from peft import PeftModel
+    from safetensors.torch import load_file
+
+    encoder, tokenizer = load(encoder_name)
+    merged: Any = PeftModel.from_pretrained(encoder, str(folder)).merge_and_unload()  # type: ignore[operator]
+    head = new_head(encoder.config.hidden_size)
+    head.load_state_dict(load_file(folder / HEAD))
+    return merged.eval(), tokenizer, head.eval()
+
+
+# One classifier for the process
+
+
+class _Shared:
+    """Loads once, remembers scores by digest, and turns every failure into None."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._classifier: Classifier | None = None
+        self._kept: OrderedDict[bytes, Score] = OrderedDict()
+        self._salt = secrets.token_bytes(16)  # a digest tells nothing to anybody who has not this process
+        self.problem: str | None = None
+
+    def classifier(self) -> Classifier | None:
+        with self._lock:
+            if self._classifier is None and self.problem is None:
+                try:
+                    self._classifier = Classifier(encoder=Settings.from_env().screening_encoder)
+                except ClassifierError as error:
+                    self.problem = str(error)
+                    log.error("The screening classifier is off, the rules go on: %s", error)
+            return self._classifier
+
+    def scores(self, texts: Sequence[str]) -> list[Score] | None:
+        classifier = self.classifier()
+        if classifier is None:
+            return None
+        keys = [hashlib.blake2b(text.encode("utf-8", "replace"), key=self._salt).digest() for text in texts]
+        with self._lock:
+            known = {key: self._kept[key] for key in keys if key in self._kept}
+        new = [i for i, key in enumerate(keys) if key not in known]
+        if new:
+            try:
+                found = classifier([texts[i] for i in new])
+            except Exception as error:  # whatever breaks in here must not keep the rules from helping
+                self.problem = f"The screening classifier failed ({type(error).__name__}); the rules go on alone."
+                log.error(self.problem)
+                return None
+            known.update((keys[i], score) for i, score in zip(new, found, strict=True))
+            self._keep(known)
+        self.problem = None
+        return [known[key] for key in keys]
+
+    def _keep(self, scores: dict[bytes, Score]) -> None:
+        with self._lock:
+            self._kept.update(scores)
+            while len(self._kept) > KEPT_SCORES:
+                self._kept.popitem(last=False)
+
+
+_shared = _Shared()
+
+
+def classify(texts: Sequence[str]) -> list[Score] | None:
+    """Scores of `texts`, in their order; None where the classifier cannot be used: see `problem`. Never raises."""
+    return _shared.scores(texts) if texts else []
+
+
+def thresholds() -> dict[str, float]:
+    """`at_risk` and `imminent`: from which probability on a score counts."""
+    classifier = _shared.classifier()
+    return classifier.thresholds if classifier else {"at_risk": 2.0, "imminent": 2.0}
+
+
+def problem() -> str | None:
+    """Why the classifier is off; None where it works. Loads it if it has not been."""
+    _shared.classifier()
+    return _shared.problem
