@@ -27,6 +27,7 @@ def _directory(name: str, url: str) -> dict[str, Any]:
     return {"name": name, "url": url, "hours": "directory", "languages": ["many"], "evidence": [], **unknown}
 
 
+_DIRECTORY_SITE = "findahelpline.com"
 _ISO_DATE = re.compile(r"20\d\d-[01]\d-[0-3]\d")
 _FALLBACK: dict[str, Any] = {
     INTERNATIONAL: {
@@ -122,6 +123,14 @@ def known_numbers() -> frozenset[str]:
         for written in [*entry["emergency"], *(line[key] for line in entry["lines"] for key in ("dial", "sms"))]:
             numbers.update(re.sub(r"\D", "", run) for run in re.findall(r"\d[\d \-]*\d|\d", written or ""))
     return frozenset(numbers)
+
+
+def names_a_line(text: str) -> bool:
+    """Whether a reply names a crisis line: a number of the data with three digits or more, or the directory's site."""
+    if _DIRECTORY_SITE in text:
+        return True
+    runs = re.findall(r"\d[\d \-]*\d", text)
+    return any(len(digits := re.sub(r"\D", "", run)) > 2 and digits in known_numbers() for run in runs)
 
 
 def checked_on(lines: list[dict[str, Any]]) -> str | None:

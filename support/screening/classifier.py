@@ -217,9 +217,10 @@ def classify(texts: Sequence[str]) -> list[Score] | None:
 
 
 def thresholds() -> dict[str, float]:
-    """`at_risk` and `imminent`: from which probability on a score counts."""
+    """From which probability on a score counts: `at_risk` of one message, `after_risk` after an earlier one was, `joined`
+    of the last turns read as one, `imminent`. Empty where the classifier cannot be used."""
     classifier = _shared.classifier()
-    return classifier.thresholds if classifier else {"at_risk": 2.0, "imminent": 2.0}
+    return classifier.thresholds if classifier else {}
 
 
 def problem() -> str | None:

@@ -11,13 +11,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from support.crisis_lines import names_a_line
 from support.prompt import Message
+from support.screening import classifier
+from support.screening.classifier import Score
 from support.screening.rules import Hit, Reading, RuleBook, rule_book
 
 WINDOW = 20  # user turns that are looked at
 TOGETHER = 6  # user turns that are read as if they were one message
 QUIET_TURNS = 6  # user turns without a hit of level 2 or 3 before the level drops by one
 AT_RISK = 2
+HELP_LASTS = 4  # replies: a crisis line named in one of the last so many is still in view
+JOINED = 3  # user turns that the classifier reads as one message, for what only the row of them says
 SHORT_ANSWER = 80  # characters; a longer message says what it says without the question before it
 
 
@@ -28,9 +33,10 @@ class Assessment:
     Attributes:
         level: 0 none, 1 distress, 2 at risk, 3 imminent; of the conversation, never lower than the newest message's.
         category: one of `rules.CATEGORIES`.
-        evidence: ids of the rules that hold, the newest message's first. Never words of the person.
-        carried: the level comes from earlier turns only; the newest message has no hit of level 2 or 3. Then the person
-            may go on talking, with help in view.
+        evidence: ids of the rules that hold, the newest message's first, and scores of the classifier that count,
+            such as "classifier.suicide=0.97". Never words of the person.
+        carried: the level comes from earlier turns only, and a reply since then has named a crisis line. Then the
+            person may go on talking, with help in view.
         newest_level: the level of the newest message, read together with the last turns.
     """
 
@@ -57,9 +63,10 @@ def assess(turns: Sequence[Message]) -> Assessment:
     readings = list(_user_turns(turns, book))
     if not readings:
         return NOTHING
+    learned = _Learned([turns[i]["content"] for i in _places(turns)])
     level, quiet, source, hits = 0, 0, [], []
     for i in range(len(readings)):
-        hits = _hits(readings[max(0, i - TOGETHER + 1) : i + 1], book)
+        hits = _by_level([*_hits(readings[max(0, i - TOGETHER + 1) : i + 1], book), *learned.hits(i, level)])
         newest = hits[0].level if hits else 0
         if newest >= AT_RISK:
             quiet = 0
@@ -69,28 +76,73 @@ def assess(turns: Sequence[Message]) -> Assessment:
             quiet += 1
             if quiet % QUIET_TURNS == 0 and level > 1:
                 level -= 1
-    return _assessment(level, source, hits)
+    return _assessment(level, source, hits, helped=_helped(turns))
 
 
-def _assessment(level: int, source: list[Hit], hits: list[Hit]) -> Assessment:
-    """`source`: the hits that set the conversation's level; `hits`: those of the newest message."""
+class _Learned:
+    """What the classifier adds for the user turns `texts`; nothing where it cannot be used."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        joined = [" \n".join(texts[max(0, i - JOINED + 1) : i + 1]) for i in range(len(texts))]
+        scores = classifier.classify([*texts, *joined[1:]]) or []
+        self._alone, self._joined = scores[: len(texts)], scores[:1] + scores[len(texts) :]
+        self._from = classifier.thresholds() if scores else {}
+
+    def hits(self, i: int, level: int) -> list[Hit]:
+        """The hit of turn `i`, at most one; `level` is that of the conversation before it.
+
+        After risk was said, less is needed. Before it, the last turns are read as one message too: an escalation may be
+        in no single turn. After it they are not, for every turn would then be at risk again.
+        """
+        if not self._alone:
+            return []
+        at_risk = self._from["at_risk" if level < AT_RISK else "after_risk"]
+        hit = self._hit(self._alone[i], at_risk)
+        if hit or level >= AT_RISK or i == 0:
+            return [hit] if hit else []
+        hit = self._hit(self._joined[i], self._from["joined"])
+        return [hit] if hit else []
+
+    def _hit(self, score: Score, at_risk: float) -> Hit | None:
+        if score.at_risk < at_risk:
+            return None
+        level = 3 if score.imminent >= self._from["imminent"] else 2
+        return Hit(f"classifier.{score.category}={score.at_risk:.2f}", level, score.category)
+
+
+def _helped(turns: Sequence[Message]) -> bool:
+    """Whether the assistant's turn just before the newest, or one of the three before it, names a crisis line."""
+    replies = [turn["content"] for turn in turns if turn["role"] == "assistant"]
+    return any(names_a_line(reply) for reply in replies[-HELP_LASTS:])
+
+
+def _by_level(hits: Sequence[Hit]) -> list[Hit]:
+    """The highest level first; the sort is stable, so that rules speak before the classifier."""
+    return sorted(hits, key=lambda hit: -hit.level)
+
+
+def _assessment(level: int, source: list[Hit], hits: list[Hit], *, helped: bool) -> Assessment:
+    """`source`: hits that set the conversation's level; `hits`: those of the newest message; `helped`: lines were named."""
     newest = hits[0].level if hits else 0
     if newest >= level:
         category = hits[0].category if hits else "none"
         return Assessment(newest, category, _ids(hits), carried=False, newest_level=newest)
     # One category for the reply: what the newest message says where it is at risk itself, else what was said before.
     category = hits[0].category if newest >= AT_RISK else source[0].category
-    return Assessment(level, category, _ids(hits + source), carried=newest < AT_RISK, newest_level=newest)
+    return Assessment(level, category, _ids(hits + source), carried=newest < AT_RISK and (helped or level < AT_RISK), newest_level=newest)
 
 
 def _ids(hits: Sequence[Hit]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(hit.rule for hit in hits))
 
 
+def _places(turns: Sequence[Message]) -> list[int]:
+    return [i for i, turn in enumerate(turns) if turn["role"] == "user"][-WINDOW:]
+
+
 def _user_turns(turns: Sequence[Message], book: RuleBook) -> Iterator[tuple[Reading, Reading | None]]:
     """Each of the last user turns, read, with the assistant's turn that a short one answers."""
-    places = [i for i, turn in enumerate(turns) if turn["role"] == "user"][-WINDOW:]
-    for i in places:
+    for i in _places(turns):
         content = turns[i]["content"]
         answers = i > 0 and turns[i - 1]["role"] == "assistant" and len(content) <= SHORT_ANSWER
         yield book.read(content), book.read(turns[i - 1]["content"]) if answers else None
@@ -110,4 +162,4 @@ def _hits(last: Sequence[tuple[Reading, Reading | None]], book: RuleBook) -> lis
         for hit in book.judge(reading, beside=newest.spans, before=before):
             if hit.level > max(alone.get(hit.rule, 0), best[hit.rule].level if hit.rule in best else 0):
                 best[hit.rule] = hit
-    return sorted(best.values(), key=lambda hit: -hit.level)
+    return _by_level(list(best.values()))
