@@ -115,7 +115,7 @@ def _chat(page: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
         yield gr.Textbox(value="", submit_btn=False, stop_btn=True), [*chat, _sign_of_life(engine)], {}
         replied = conversation.respond(text, earlier, country, engine=engine, params=GenerationParams.clamped(*params))
         for reply in replied:
-            turn = {"role": "assistant", "content": reply.text} if reply.text else _sign_of_life(engine)
+            turn = _shown(reply) if reply.text else _sign_of_life(engine)
             yield gr.skip(), [*chat, turn], _why(reply)
         yield _ready_to_send(), gr.skip(), gr.skip()
 
@@ -129,6 +129,9 @@ def _chat(page: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
     def opener(event: gr.SelectData, chat: Any, country: str, *params: Any) -> Iterator[tuple]:
         yield from talk(event.value["text"], chat, country, *params)
 
+    def choice(event: gr.SelectData, chat: Any, country: str, *params: Any) -> Iterator[tuple]:
+        yield from talk(event.value, chat, country, *params)
+
     # preprocess=False: the handlers take what a page sends as it is, and _turns checks it.
     private: dict[str, Any] = {
         "api_visibility": "private",
@@ -141,6 +144,7 @@ def _chat(page: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
         chatbot.retry(retry, given[1:], shown, js=_with_country(1), **private),
         chatbot.edit(edit, given[1:], shown, js=_with_country(1), **private),
         chatbot.example_select(opener, given[1:], shown, js=_with_country(1), **private),
+        chatbot.option_select(choice, given[1:], shown, js=_with_country(1), **private),
     ]
     # Cancelling closes respond's iterator, and that ends the model's writing within one token.
     message.stop(_stopped, chatbot, [message, chatbot], cancels=answers, **{**private, "queue": False})
@@ -226,6 +230,7 @@ def _endpoints(settings: Settings, engine: engines.Engine) -> None:
             "status": "degraded" if problems or model["status"] == "unavailable" else "ok",
             "model": model,
             "rules_version": conversation.rules_version(),
+            "classifier": screening.classifier.state()["status"],
             "problems": problems,
         }
 
@@ -235,12 +240,23 @@ def _endpoints(settings: Settings, engine: engines.Engine) -> None:
 
 def _problems() -> dict[str, str]:
     """Part -> what is wrong with its files; empty where nothing is. Also loads them, so that no message waits for it."""
-    parts = {"crisis_lines": lines.problem(), "replies": replies.problem(), "screening": screening.problem()}
+    parts = {
+        "crisis_lines": lines.problem(),
+        "replies": replies.problem(),
+        "screening": screening.problem(),
+        "classifier": screening.classifier.state()["problem"],
+    }
     return {part: problem for part, problem in parts.items() if problem}
 
 
 def _sign_of_life(engine: engines.Engine) -> dict[str, str]:
     return {"role": "assistant", "content": WAITING_FOR_MODEL if _loading(engine) else WAITING}
+
+
+def _shown(reply: Reply) -> dict[str, Any]:
+    """A reply as a turn of the page's chat, with what the person may answer as buttons under it."""
+    options = [{"label": words, "value": words} for words in reply.receipt["choices"]]
+    return {"role": "assistant", "content": reply.text, **({"options": options} if options else {})}
 
 
 def _turns(chat: Any) -> list:
@@ -282,7 +298,13 @@ def _loading(engine: engines.Engine) -> bool:
 
 
 def _status(engine: engines.Engine) -> str:
-    """Which model answers, in one plain sentence."""
+    """Which model answers, and what does not work, in plain sentences."""
+    if screening.classifier.state()["status"] == "off":
+        return f'<span class="problem">The learned part of the screening is off; its rules work.</span> {_model(engine)}'
+    return _model(engine)
+
+
+def _model(engine: engines.Engine) -> str:
     described = engine.describe()
     if described["status"] == "loading":
         return "The model is loading. The help panel works already."

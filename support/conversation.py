@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from support import crisis_lines, prompt, replies, screening
+from support.languages import language_of, texts_of_user
 from support.engines import Engine, EngineError, GenerationParams
 from support.prompt import Message
 from support.screening import Assessment
@@ -94,21 +95,35 @@ def _answer(message: Any, history: Any, country: str, engine: Engine, params: Ge
 
     assessment = screening.assess(turns)
     receipt = _receipt(assessment, country)
+    said = texts_of_user(turns)
+    language = language_of(said)
     if assessment.level >= 2 and not assessment.carried:
-        turn, asked = sum(earlier["role"] == "user" for earlier in turns), replies.already_asked(turns)
-        yield Reply(replies.crisis(assessment.level, assessment.category, country, turn, asked=asked), receipt)
+        asked = replies.already_asked(turns)
+        words = replies.crisis(assessment.level, assessment.category, country, len(said), asked=asked, language=language)
+        yield Reply(words, {**receipt, "choices": replies.choices("crisis", language)})
     elif bad_history:
-        yield Reply(replies.refused(bad_history), {**receipt, "error": bad_history})
+        yield Reply(replies.refused(bad_history, language), {**receipt, "error": bad_history})
     elif not normalise(text).strip():
-        yield Reply(replies.empty(), receipt)
+        yield Reply(replies.empty(language), receipt)
     elif len(text) > MAX_MESSAGE_CHARS:
-        yield Reply(replies.too_long(MAX_MESSAGE_CHARS), receipt)
+        yield Reply(replies.too_long(MAX_MESSAGE_CHARS, language), receipt)
+    elif request := _request(text, assessment):
+        receipt["evidence"].insert(0, f"request.{request}")
+        receipt["choices"] = replies.choices(request, language)
+        yield Reply(replies.request(request, country, len(said), language), receipt)
     else:
-        yield from _from_model(turns, assessment, country, engine, params)
+        yield from _from_model(turns, assessment, country, language, engine, params)
+
+
+def _request(text: str, assessment: Assessment) -> str | None:
+    """What fixed words answer. What keeps a person from calling is only asked where a crisis reply went before."""
+    found = replies.chosen_barrier(text) or screening.request(text)
+    typed_early = found == "barriers" and not assessment.carried and not replies.chosen_barrier(text)
+    return None if typed_early else found
 
 
 def _from_model(
-    turns: list[Message], assessment: Assessment, country: str, engine: Engine, params: GenerationParams
+    turns: list[Message], assessment: Assessment, country: str, language: str, engine: Engine, params: GenerationParams
 ) -> Iterator[Reply]:
     """The model's words, a sentence at a time, each after it has passed the gate."""
     receipt = _receipt(assessment, country, engine)
@@ -124,11 +139,11 @@ def _from_model(
                 yield Reply(shown, receipt)
                 last_sign = time.monotonic()
         if not shown.strip():  # the model had nothing to say
-            instead = Reply(replies.withheld(country), template)
+            instead = Reply(replies.withheld(country, language), template)
     except screening.GateRejection as rejection:
-        instead = Reply(replies.withheld(country), {**template, "withheld": list(rejection.problems)})
+        instead = Reply(replies.withheld(country, language), {**template, "withheld": list(rejection.problems)})
     except EngineError as problem:
-        instead = Reply(replies.unavailable(str(problem), country), {**template, "error": str(problem)})
+        instead = Reply(replies.unavailable(str(problem), country, language), {**template, "error": str(problem)})
     finally:  # also where the reader closed this iterator: the engine ends within one token and is free for others
         stop.set()
         pieces.close()
@@ -153,6 +168,7 @@ def _receipt(assessment: Assessment, country: str, engine: Engine | None = None,
         "adapter": described.get("adapter"),
         "crisis_lines": lines,
         "crisis_lines_checked_on": crisis_lines.checked_on(lines),
+        "choices": [],  # what the person may answer with, as buttons
         "error": error or None,
     }
 

@@ -1,8 +1,8 @@
-"""Deterministic replies by level and category, from `assets/replies/en.yaml`.
+"""Deterministic replies by level, category and language, from `assets/replies/<language>.yaml`.
 
-Every word is in that file, for a clinician to review; this one only puts the parts together. Nothing here is random: a
-conversation goes through the wordings in turn. A broken file never leaves a person without words: a short reply is in the
-code, and `problem()` tells what is wrong.
+Every word is in those files, for a clinician to review; this one only puts the parts together. Nothing here is random: a
+conversation goes through the wordings in turn. A broken file never leaves a person without words: English speaks for it,
+and a short reply in the code for English; `problem()` tells what is wrong.
 """
 
 from __future__ import annotations
@@ -15,11 +15,24 @@ from typing import Any
 import yaml
 
 from support import crisis_lines
+from support.languages import DEFAULT, languages
 from support.prompt import Message
 
-FILE = Path(__file__).parent.parent / "assets" / "replies" / "en.yaml"
-TEXTS = {"question", "withheld", "fault", "unavailable", "empty", "too_long", "refused"}
-WORDINGS = {"ai", "barriers", "grounding"}
+FOLDER = Path(__file__).parent.parent / "assets" / "replies"
+TEXTS = {
+    "language", "emergency_in_words", "question", "method", "diagnosis", "medication", "barrier_question", "withheld",
+    "fault", "unavailable", "empty", "too_long", "refused",
+}  # fmt: skip
+WORDINGS = {"ai", "barriers", "grounding", "human"}
+BARRIERS = {"cost", "privacy", "police", "words", "not_bad_enough", "did_not_help", "only_talk_here"}
+WAYS = {"call", "text", "website"}
+REQUESTS = (
+    "human",
+    "method",
+    "diagnosis",
+    "medication",
+    "barriers",
+)  # what `request` has words for, besides the barriers
 LAST_RESORT = (
     "If your life may be in danger, call {emergency} now. You can also talk to a person: {lines}\n\n"
     "I am an AI, and my fuller answers could not be loaded."
@@ -27,11 +40,11 @@ LAST_RESORT = (
 
 
 class RepliesError(ValueError):
-    """The file cannot be used. The message names the file and the part."""
+    """A file cannot be used. The message names the file and the part."""
 
 
-def load(path: Path = FILE) -> dict[str, Any]:
-    """The parts of the file.
+def load(path: Path) -> dict[str, Any]:
+    """The parts of one language's file.
 
     Raises:
         RepliesError: the file is missing, or a part is missing or malformed.
@@ -46,7 +59,9 @@ def load(path: Path = FILE) -> dict[str, Any]:
     return texts
 
 
-def crisis(level: int, category: str, country: str, turn: int = 0, *, asked: bool = False) -> str:
+def crisis(
+    level: int, category: str, country: str, turn: int = 0, *, asked: bool = False, language: str = DEFAULT
+) -> str:
     """The reply at level 2 or 3, as Markdown.
 
     Args:
@@ -55,10 +70,11 @@ def crisis(level: int, category: str, country: str, turn: int = 0, *, asked: boo
         country: whose lines and emergency number to show.
         turn: how many messages the person has written; chooses the wording.
         asked: the direct question was asked in this conversation; it is not asked twice.
+        language: two-letter code, see `support.languages`.
     """
-    texts, broken = _loaded()
-    if broken:
-        return _filled(LAST_RESORT, country)
+    texts = _texts(language)
+    if not texts:
+        return _filled(LAST_RESORT, country, texts)
     parts = {**texts["categories"]["default"], **texts["categories"].get(category, {})}
     ask = bool(parts.get("ask")) and level == 2 and not asked
     blocks = {
@@ -73,60 +89,118 @@ def crisis(level: int, category: str, country: str, turn: int = 0, *, asked: boo
     for name, block in blocks.items():
         shape = shape.replace("{" + name + "}", block)
     paragraphs = [paragraph for paragraph in shape.split("\n\n") if paragraph.strip()]
-    return _filled("\n\n".join(paragraphs), country, most_lines=2 if level >= 3 else 1)
+    return _filled("\n\n".join(paragraphs), country, texts, most_lines=2 if level >= 3 else 1)
 
 
 def already_asked(turns: Sequence[Message]) -> bool:
-    """Whether the direct question stands in an earlier reply."""
-    texts, broken = _loaded()
-    return not broken and any(turn["role"] == "assistant" and texts["question"] in turn["content"] for turn in turns)
+    """Whether the direct question, in any language, stands in an earlier reply."""
+    questions = [texts["question"] for code in languages() if (texts := _texts(code))]
+    replies = [turn["content"] for turn in turns if turn["role"] == "assistant"]
+    return any(question in reply for question in questions for reply in replies)
 
 
-def withheld(country: str) -> str:
+def request(name: str, country: str, turn: int = 0, language: str = DEFAULT) -> str:
+    """The fixed answer to a request that `screening.request` found: one of REQUESTS, or "barriers.<choice>"."""
+    texts = _texts(language)
+    if not texts:
+        return _filled(LAST_RESORT, country, texts)
+    kind, _, choice = name.partition(".")
+    if choice:
+        return _filled(texts["barrier_choices"][choice]["answer"] + "\n\n{lines}", country, texts, most_lines=1)
+    if kind == "barriers":
+        choices = "\n".join(f"- {entry['say']}" for entry in texts["barrier_choices"].values())
+        return _filled(f"{texts['barrier_question']}\n\n{choices}", country, texts)
+    words = texts[kind]
+    return _filled(_in_turn(words, turn) if isinstance(words, list) else words, country, texts)
+
+
+def barrier_choices(language: str = DEFAULT) -> dict[str, str]:
+    """What the person can choose as an answer to "What makes it hard to contact them?": name -> words."""
+    texts = _texts(language)
+    return {name: entry["say"] for name, entry in texts["barrier_choices"].items()} if texts else {}
+
+
+def chosen_barrier(text: str) -> str | None:
+    """ "barriers.<choice>" or "barriers" where the text is a choice or the question, in any language, as a button sends it."""
+    return _requests_by_words().get(_plain_words(text))
+
+
+def choices(name: str, language: str = DEFAULT) -> list[str]:
+    """What the page offers as buttons under a reply: "crisis", or the name of a request. Words that the person would send."""
+    texts = _texts(language)
+    if not texts:
+        return []
+    if name == "crisis":
+        return [texts["barrier_question"], texts["barrier_choices"]["only_talk_here"]["say"]]
+    return list(barrier_choices(language).values()) if name == "barriers" else []
+
+
+@lru_cache(maxsize=1)
+def _requests_by_words() -> dict[str, str]:
+    found = {}
+    for texts in filter(None, map(_texts, languages())):
+        found[_plain_words(texts["barrier_question"])] = "barriers"
+        for name, entry in texts["barrier_choices"].items():
+            found[_plain_words(entry["say"])] = f"barriers.{name}"
+    return found
+
+
+def _plain_words(text: str) -> str:
+    return text.strip().rstrip(".!?\u3002\uff1f\u061f").strip().casefold()
+
+
+def withheld(country: str, language: str = DEFAULT) -> str:
     """In place of a model's reply that did not pass the gate."""
-    return _plain("withheld", country)
+    return _plain("withheld", country, language)
 
 
-def fault(country: str) -> str:
+def fault(country: str, language: str = DEFAULT) -> str:
     """When something broke on the way."""
-    return _plain("fault", country)
+    return _plain("fault", country, language)
 
 
-def unavailable(problem: str, country: str) -> str:
+def unavailable(problem: str, country: str, language: str = DEFAULT) -> str:
     """When no model can answer; `problem` is a sentence that names the fix."""
-    return _plain("unavailable", country, problem=problem)
+    return _plain("unavailable", country, language, problem=problem)
 
 
-def empty() -> str:
+def empty(language: str = DEFAULT) -> str:
     """For a message without words."""
-    return _plain("empty", "")
+    return _plain("empty", "", language)
 
 
-def too_long(limit: int) -> str:
+def too_long(limit: int, language: str = DEFAULT) -> str:
     """For a message of more than `limit` characters."""
-    return _plain("too_long", "", limit=f"{limit:,}")
+    return _plain("too_long", "", language, limit=f"{limit:,}")
 
 
-def refused(problem: str) -> str:
+def refused(problem: str, language: str = DEFAULT) -> str:
     """For a call that is not well formed."""
-    return _plain("refused", "", problem=problem)
+    return _plain("refused", "", language, problem=problem)
 
 
 def problem() -> str | None:
-    """What is wrong with the file; None where nothing is."""
-    return _loaded()[1]
+    """What is wrong with the files; None where nothing is. A language without a file is one."""
+    return next(filter(None, (_loaded(code)[1] for code in languages())), None)
 
 
 def _fault_in(texts: Any) -> str:
     """What keeps the parts from being used; "" where nothing does."""
     if not isinstance(texts, dict):
         return "must hold the named parts"
-    missing = (TEXTS | WORDINGS | {"shape", "categories"}) - set(texts)
+    missing = (TEXTS | WORDINGS | {"shape", "categories", "ways", "barrier_choices"}) - set(texts)
     if missing:
         return f"missing {', '.join(sorted(missing))}"
     wrong = [name for name in TEXTS if not _text(texts[name])] + [n for n in WORDINGS if not _wordings(texts[n])]
     if wrong:
         return f"{', '.join(sorted(wrong))}: must be a text, or a list of texts where there are several wordings"
+    if not isinstance(texts["ways"], dict) or not all(_text(texts["ways"].get(way)) for way in WAYS):
+        return "ways: needs call, text and website"
+    choices = texts["barrier_choices"]
+    if not isinstance(choices, dict) or not all(
+        _text(c.get("say")) and _text(c.get("answer")) for c in choices.values()
+    ):
+        return "barrier_choices: each needs say and answer"
     shape, categories = texts["shape"], texts["categories"]
     if not isinstance(shape, dict) or not all(_text(shape.get(level)) for level in ("level_2", "level_3")):
         return "shape: needs level_2 and level_3"
@@ -149,35 +223,45 @@ def _text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
+def _says_and_answers(choice: Any) -> bool:
+    return isinstance(choice, dict) and _text(choice.get("say")) and _text(choice.get("answer"))
+
+
 def _wordings(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(_text(wording) for wording in value)
 
 
-def _plain(part: str, country: str, **values: str) -> str:
-    texts, broken = _loaded()
-    return _filled(LAST_RESORT if broken else texts[part], country, most_lines=2, **values)
+def _plain(part: str, country: str, language: str, **values: str) -> str:
+    texts = _texts(language)
+    return _filled(texts[part] if texts else LAST_RESORT, country, texts, **values)
 
 
-def _filled(template: str, country: str, *, most_lines: int = 2, **values: str) -> str:
-    values = {"emergency": crisis_lines.emergency_number(country), "lines": _lines(country, most_lines), **values}
+def _filled(template: str, country: str, texts: dict[str, Any], *, most_lines: int = 2, **values: str) -> str:
+    """`template` with its placeholders; `texts` of the language, empty where nothing could be loaded."""
+    emergency = " / ".join(crisis_lines.emergency_numbers(country))
+    values = {
+        "emergency": emergency or texts.get("emergency_in_words", crisis_lines.EMERGENCY_IN_WORDS),
+        "lines": _lines(country, most_lines, texts.get("ways", {})),
+        **values,
+    }
     for name, value in values.items():
         template = template.replace("{" + name + "}", value)
     return template.strip()
 
 
-def _lines(country: str, most: int) -> str:
+def _lines(country: str, most: int, ways: dict[str, str]) -> str:
     """The country's first lines, each with what to press: call, text, website."""
-    return "; ".join(_line(line) for line in crisis_lines.lines_for(country)[:most]) + "."
+    return "; ".join(_line(line, ways) for line in crisis_lines.lines_for(country)[:most]) + "."
 
 
-def _line(line: dict[str, Any]) -> str:
+def _line(line: dict[str, Any], words: dict[str, str]) -> str:
     ways = []
     if line["dial"]:
-        ways.append(f"[call {line['dial']}]({line['tel']})")
+        ways.append(f"[{words.get('call', 'call')} {line['dial']}]({line['tel']})")
     if line["sms"]:
-        ways.append(f"[text {line['sms']}]({line['sms_link']})")
+        ways.append(f"[{words.get('text', 'text')} {line['sms']}]({line['sms_link']})")
     if line["url"]:
-        ways.append(f"[website]({line['url']})")
+        ways.append(f"[{words.get('website', 'website')}]({line['url']})")
     hours = f", {line['hours']}" if line["hours"] else ""
     return f"**{line['name']}**: {', '.join(ways)}{hours}"
 
@@ -186,9 +270,16 @@ def _in_turn(wordings: Sequence[str], turn: int) -> str:
     return wordings[turn % len(wordings)]
 
 
-@lru_cache(maxsize=1)
-def _loaded() -> tuple[dict[str, Any], str | None]:
+def _texts(language: str) -> dict[str, Any]:
+    """The parts in this language, in English where its file cannot be used, {} where that cannot either."""
+    return _loaded(language)[0] or _loaded(DEFAULT)[0]
+
+
+@lru_cache(maxsize=32)
+def _loaded(language: str) -> tuple[dict[str, Any], str | None]:
+    if language not in languages():
+        return {}, None
     try:
-        return load(FILE), None
+        return load(FOLDER / f"{language}.yaml"), None
     except RepliesError as error:
         return {}, str(error)

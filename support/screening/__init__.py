@@ -4,21 +4,36 @@
     Gate(allowed_numbers).passed(pieces)           while the model writes
     python -m support.screening messages < in.jsonl > out.jsonl
 
-normalise -> rules -> state (messages), gate (replies). The words are data: `assets/screening/`.
+normalise -> rules and classifier -> state (messages), gate (replies). The words are data: `assets/screening/`.
 Knows nothing about engines, replies or pages, and writes no message text into logs or exceptions.
 """
 
+from support.screening import classifier
 from support.screening.gate import Gate, GateRejection, check_reply, gate_rules
-from support.screening.rules import RulesError, rule_book, rules_version
+from support.screening.phrases import RulesError
+from support.screening.requests import request, request_rules
+from support.screening.rules import rule_book, rules_version
 from support.screening.state import Assessment, assess
 
-__all__ = ["Assessment", "Gate", "GateRejection", "RulesError", "assess", "check_reply", "problem", "rules_version"]
+__all__ = [
+    "Assessment",
+    "Gate",
+    "GateRejection",
+    "RulesError",
+    "assess",
+    "check_reply",
+    "classifier",
+    "problem",
+    "request",
+    "rules_version",
+]
 
 
 def problem() -> str | None:
     """What is wrong with the rule files, so that nothing can be screened; None where nothing is."""
     try:
         rule_book()
+        request_rules()
         gate_rules()
     except RulesError as error:
         return str(error)

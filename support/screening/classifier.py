@@ -1,10 +1,10 @@
 """The learned half of screening: what a message means where no rule names its words, in any of the claimed languages.
 
-    scores = classify(["I won't be a problem for anyone much longer"])   ->  [Score(at_risk=.98, imminent=.41, category="suicide")]
+    classify(["I won't be a problem for anyone much longer"])  ->  [Score(at_risk=.98, imminent=.41, category="suicide")]
 
 A sentence encoder (`encoder`), a LoRA adapter of this project over it and a linear head, in `assets/screening/classifier/`;
 `python -m training.screening` makes them. It can only add to what the rules find. Where it cannot be loaded or breaks,
-`classify` says so by None, the rules go on alone, and `problem()` tells the page and /health.
+`classify` says so by None, the rules go on alone, and `state()` tells the page and /health.
 
 Keeps no text: scores of the last messages stay in memory under a digest, so that a long conversation is not read anew
 at every turn.
@@ -73,7 +73,9 @@ class Classifier:
             raise ClassifierError(str(error)) from error
         except ImportError as error:
             raise ClassifierError(f"The classifier needs {error.name}: pip install -r requirements.txt") from error
-        except Exception as error:  # a file that is missing, cut short or another's: any library may be the one to say so
+        except (
+            Exception
+        ) as error:  # a file that is missing, cut short or another's: any library may be the one to say so
             raise ClassifierError(
                 f"The classifier in {folder.name}/ cannot be loaded ({type(error).__name__}). "
                 "Restore the folder, or make it again: python -m training.screening train"
@@ -93,7 +95,9 @@ class Classifier:
         for windows_of_text in parts:
             end = start + len(windows_of_text)
             best = max(range(start, end), key=lambda i: levels[i][1])
-            scores.append(Score(levels[best][1], max(row[2] for row in levels[start:end]), _likeliest(categories[best])))
+            scores.append(
+                Score(levels[best][1], max(row[2] for row in levels[start:end]), _likeliest(categories[best]))
+            )
             start = end
         return scores
 
@@ -103,7 +107,9 @@ def _both_ends(text: str) -> str:
 
 
 def _likeliest(values: Sequence[float]) -> str:
-    at_risk = [(value, name) for value, name in zip(values, CATEGORIES, strict=True) if name not in ("none", "distress")]
+    at_risk = [
+        (value, name) for value, name in zip(values, CATEGORIES, strict=True) if name not in ("none", "distress")
+    ]
     return max(at_risk)[1]
 
 
@@ -126,7 +132,7 @@ def windows(text: str, tokenizer: Any) -> list[list[int]]:
 
 
 def pooled(encoder: Any, windows: Sequence[Sequence[int]]) -> Any:
-    """Mean of the last layer over each window's tokens, of length 1. -> [windows, width], fp32."""
+    """Mean of the last layer over each window's tokens, of length sqrt(width). -> [windows, width], fp32."""
     import torch
 
     longest = max(map(len, windows))
@@ -137,11 +143,12 @@ def pooled(encoder: Any, windows: Sequence[Sequence[int]]) -> Any:
         mask[row, : len(window)] = 1
     states = encoder(input_ids=ids, attention_mask=mask).last_hidden_state.float()
     weights = mask.unsqueeze(-1).float()
-    return torch.nn.functional.normalize((states * weights).sum(1) / weights.sum(1), dim=-1)
+    mean = (states * weights).sum(1) / weights.sum(1)
+    return torch.nn.functional.normalize(mean, dim=-1) * mean.shape[-1] ** 0.5
 
 
 def new_head(width: int) -> Any:
-    """A linear layer to LEVELS + categories; pooled vectors have length 1, so its weights carry the scale."""
+    """A linear layer to LEVELS + categories."""
     import torch
 
     return torch.nn.Linear(width, LEVELS + len(CATEGORIES))
@@ -170,6 +177,10 @@ class _Shared:
         self._kept: OrderedDict[bytes, Score] = OrderedDict()
         self._salt = secrets.token_bytes(16)  # a digest tells nothing to anybody who has not this process
         self.problem: str | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self._classifier is not None
 
     def classifier(self) -> Classifier | None:
         with self._lock:
@@ -212,7 +223,7 @@ _shared = _Shared()
 
 
 def classify(texts: Sequence[str]) -> list[Score] | None:
-    """Scores of `texts`, in their order; None where the classifier cannot be used: see `problem`. Never raises."""
+    """Scores of `texts`, in their order; None where the classifier cannot be used: see `state`. Never raises."""
     return _shared.scores(texts) if texts else []
 
 
@@ -223,7 +234,12 @@ def thresholds() -> dict[str, float]:
     return classifier.thresholds if classifier else {}
 
 
-def problem() -> str | None:
-    """Why the classifier is off; None where it works. Loads it if it has not been."""
+def state() -> dict[str, str | None]:
+    """`status`: ready, loading (or not asked for yet) or off; `problem`: why it is off. Waits for nothing."""
+    ready = _shared.ready and not _shared.problem
+    return {"status": "ready" if ready else "off" if _shared.problem else "loading", "problem": _shared.problem}
+
+
+def warm() -> None:
+    """Load now, so that no message waits for it."""
     _shared.classifier()
-    return _shared.problem

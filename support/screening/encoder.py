@@ -66,7 +66,9 @@ def load(name: str = EMBEDDED) -> tuple[Any, Any]:
     try:
         return _from_packed(path.read_bytes())
     except (ValueError, KeyError, struct.error) as error:
-        raise EncoderError(f"{path.name} of {WHEEL} cannot be read ({type(error).__name__}); install it again.") from error
+        raise EncoderError(
+            f"{path.name} of {WHEEL} cannot be read ({type(error).__name__}); install it again."
+        ) from error
 
 
 def embedded_file() -> Path | None:

@@ -13,10 +13,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
 
-from support.screening.normalise import ASSETS
-from support.screening.rules import PhraseReader, RulesError, load_yaml
+from support.screening.phrases import PhraseRules
 
 BEFORE = 600  # characters of what went before that each sentence is read together with
 LONGEST = 600  # characters; a sentence without an end is cut here, at a space
@@ -98,7 +96,7 @@ def check_reply(text: str, allowed_numbers: Iterable[str] = frozenset()) -> list
 def problems_in(text: str, allowed_numbers: frozenset[str]) -> list[str]:
     """Ids of what may not be said in `text`, sorted."""
     rules = gate_rules()
-    problems = rules.problems(text)
+    problems = rules.names_in(text)
     if _unknown_number(text, allowed_numbers, rules):
         problems.add("phone_number")
     if _foreign_address(text, rules.allowed_sites):
@@ -131,41 +129,21 @@ def _first_cut(text: str) -> int:
 # Phrases
 
 
-class GateRules(PhraseReader):
-    """gate.yaml, with the search of the rule book: a problem is a phrase that no `unless` explains."""
+class GateRules(PhraseRules):
+    """gate.yaml: a problem is a phrase that no `unless` explains; and what is found by its form."""
 
-    def __init__(self, data: dict[str, Any]) -> None:
-        super().__init__(ASSETS)
-        self.allowed_sites = frozenset(data["allowed_sites"])
-        self.number_word = _any_word(data["number_words"])
-        self.unit = re.compile(r"[ \-]{0,2}(?:" + "|".join(map(re.escape, data["units"])) + r")(?!\w)", re.IGNORECASE)
-        self.unless: dict[str, tuple[str, ...]] = {}
-        self.examples: dict[str, dict[str, list[str]]] = {}
-        for entry in data["rules"]:
-            problem = str(entry.get("id", ""))
-            if not problem or set(entry) - {"id", "about", "pattern", "unless", "examples"}:
-                raise RulesError(f"gate.yaml: {problem or 'a rule'}: give id, pattern, unless, examples and no more.")
-            self._add("gate.yaml", problem, problem, entry.get("pattern"))
-            self.unless[problem] = self._names("gate.yaml", problem, "unless", entry, self.guards)
-            self.examples[problem] = entry.get("examples") or {}
-        self.phrases.compile()
-
-    def problems(self, text: str) -> set[str]:
-        reading = self.read(text)
-        return {
-            problem
-            for problem, guards in self.unless.items()
-            if any(
-                not any(reading.meets(guard, reading.sentence(span)) for guard in guards)
-                for span in reading.spans.get(problem, ())
-            )
-        }
+    def __init__(self) -> None:
+        super().__init__("gate.yaml")
+        self.allowed_sites = frozenset(self.data["allowed_sites"])
+        self.number_word = _any_word(self.data["number_words"])
+        units = "|".join(map(re.escape, self.data["units"]))
+        self.unit = re.compile(r"[ \-]{0,2}(?:" + units + r")(?!\w)", re.IGNORECASE)
 
 
 @lru_cache(maxsize=1)
 def gate_rules() -> GateRules:
     """The rules of this project's gate, loaded once. Raises RulesError: gate.yaml cannot be used."""
-    return GateRules(load_yaml(ASSETS / "gate.yaml"))
+    return GateRules()
 
 
 def _any_word(words: Iterable[str]) -> re.Pattern[str]:

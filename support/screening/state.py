@@ -129,7 +129,13 @@ def _assessment(level: int, source: list[Hit], hits: list[Hit], *, helped: bool)
         return Assessment(newest, category, _ids(hits), carried=False, newest_level=newest)
     # One category for the reply: what the newest message says where it is at risk itself, else what was said before.
     category = hits[0].category if newest >= AT_RISK else source[0].category
-    return Assessment(level, category, _ids(hits + source), carried=newest < AT_RISK and (helped or level < AT_RISK), newest_level=newest)
+    return Assessment(
+        level,
+        category,
+        _ids(hits + source),
+        carried=newest < AT_RISK and (helped or level < AT_RISK),
+        newest_level=newest,
+    )
 
 
 def _ids(hits: Sequence[Hit]) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from support.screening.normalise import ASSETS
-from support.screening.rules import CATEGORIES, PhraseBook, RuleBook, RulesError, rule_book, rules_version, version_of
+from support.screening.phrases import PhraseBook, RulesError
+from support.screening.rules import CATEGORIES, RuleBook, rule_book, rules_version, version_of
 
 BOOK = rule_book()
 

@@ -1,0 +1,92 @@
+"""Which of the languages of the fixed replies a person writes in.
+
+    language_of(["no puedo más", "ayúdame"])  ->  "es"
+
+By script where that tells, else by the small words that stand in almost every sentence (`assets/languages.yaml`). The
+newest message counts first; one that tells nothing ("ok", "?") leaves it to those before. Knows nothing about replies.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import yaml
+
+from support.screening.normalise import fold
+
+FILE = Path(__file__).parent.parent / "assets" / "languages.yaml"
+DEFAULT = "en"
+# Of a script's Unicode letter names, the first word. Kana stand in any Japanese sentence, Han letters in both.
+SCRIPTS = {"HIRAGANA": "ja", "KATAKANA": "ja", "HANGUL": "ko", "DEVANAGARI": "hi", "ARABIC": "ar", "CJK": "zh"}
+READ_CHARS = 2_000
+_WORD = re.compile(r"[^\W\d_]+")
+
+
+def language_of(messages: Sequence[str]) -> str:
+    """Two-letter code, one of `languages()`.
+
+    Args:
+        messages: the user's, oldest first.
+    """
+    for message in reversed(messages):
+        found = _by_script(message[:READ_CHARS]) or _by_words(message[:READ_CHARS])
+        if found:
+            return found
+    return DEFAULT
+
+
+@lru_cache(maxsize=1)
+def languages() -> dict[str, str]:
+    """Code -> the language's own name."""
+    return {code: entry["name"] for code, entry in _table().items()}
+
+
+def _by_script(text: str) -> str | None:
+    """The language of the script that most letters are in; None for Latin letters and for none."""
+    counts: dict[str, int] = {}
+    for letter in text:
+        if letter.isalpha():
+            script = unicodedata.name(letter, "LATIN").split()[0] if not letter.isascii() else "LATIN"
+            language = SCRIPTS.get(script, "")
+            counts[language] = counts.get(language, 0) + 1
+    if counts.get("ja", 0) * 10 > counts.get("zh", 0):
+        counts["ja"] = counts.get("ja", 0) + counts.pop("zh", 0)
+    best = max(counts, key=lambda language: counts[language], default="")
+    return best or None
+
+
+def _by_words(text: str) -> str | None:
+    """The language whose small words are the most; None where none or two lead."""
+    known = _languages_of_words()
+    counts: dict[str, float] = {}
+    for word in _WORD.findall(fold(text)):
+        for language in known.get(word, ()):
+            counts[language] = counts.get(language, 0) + 1 / len(known[word])
+    ranked = sorted(counts.items(), key=lambda pair: -pair[1])
+    if not ranked or (len(ranked) > 1 and ranked[0][1] == ranked[1][1]):
+        return None
+    return ranked[0][0]
+
+
+@lru_cache(maxsize=1)
+def _languages_of_words() -> dict[str, tuple[str, ...]]:
+    """Folded word -> the languages that have it."""
+    words: dict[str, list[str]] = {}
+    for language, entry in _table().items():
+        for word in fold(entry.get("words", "")).split():
+            words.setdefault(word, []).append(language)
+    return {word: tuple(of) for word, of in words.items()}
+
+
+@lru_cache(maxsize=1)
+def _table() -> dict[str, dict[str, str]]:
+    return yaml.safe_load(FILE.read_text(encoding="utf-8"))
+
+
+def texts_of_user(turns: Iterable) -> list[str]:
+    """What the person wrote, oldest first."""
+    return [turn["content"] for turn in turns if turn["role"] == "user"]
