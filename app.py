@@ -11,6 +11,7 @@ is there before any script, model or queue, and without them.
 
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,11 @@ import spaces  # noqa: F401  # before torch touches CUDA, as ZeroGPU needs it
 import gradio as gr
 from gradio.components.chatbot import ChatbotDataMessages
 from jinja2 import Environment, FileSystemLoader
+from markdown_it import MarkdownIt
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from support import conversation, engines, replies, screening
@@ -300,7 +305,9 @@ def _loading(engine: engines.Engine) -> bool:
 def _status(engine: engines.Engine) -> str:
     """Which model answers, and what does not work, in plain sentences."""
     if screening.classifier.state()["status"] == "off":
-        return f'<span class="problem">The learned part of the screening is off; its rules work.</span> {_model(engine)}'
+        return (
+            f'<span class="problem">The learned part of the screening is off; its rules work.</span> {_model(engine)}'
+        )
     return _model(engine)
 
 
@@ -369,6 +376,16 @@ def help_panel(settings: Settings) -> bytes:
     return html.encode()
 
 
+def protocol(_: Request) -> HTMLResponse:
+    """assets/SAFETY_PROTOCOL.md as a page: what is detected, shown and not done."""
+    text = (ASSETS / "SAFETY_PROTOCOL.md").read_text(encoding="utf-8")
+    page = Environment(loader=FileSystemLoader(ASSETS), autoescape=True).get_template("page.html.j2")
+    body = MarkdownIt("commonmark").enable("table").render(text)
+    return HTMLResponse(
+        page.render(title="Safety protocol", css=(ASSETS / "style.css").read_text(encoding="utf-8"), body=body)
+    )
+
+
 def launch_options(settings: Settings) -> dict[str, Any]:
     """Gradio's defaults that keep or send what people write are off; see README, "Privacy"."""
     return {
@@ -382,7 +399,10 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "mcp_server": True,
         "footer_links": ["api", "settings"],
         "max_threads": 100,
-        "app_kwargs": {"middleware": [Middleware(HelpPanel, html=help_panel(settings))]},
+        "app_kwargs": {
+            "middleware": [Middleware(HelpPanel, html=help_panel(settings))],
+            "routes": [Route("/safety", protocol)],
+        },
         "theme": gr.themes.Soft(primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"]),
         "quiet": False,
     }
@@ -402,6 +422,7 @@ def main() -> None:
         settings = Settings.from_env()
     except SettingsError as error:
         raise SystemExit(f"Configuration: {error}") from None
+    threading.Thread(target=screening.classifier.warm, name="classifier", daemon=True).start()
     for part, problem in _problems().items():
         log.error("%s: %s Help is shown in its place.", part, problem)
     _keep_words_out_of_errors()

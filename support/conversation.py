@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from support import crisis_lines, prompt, replies, screening
-from support.languages import language_of, texts_of_user
 from support.engines import Engine, EngineError, GenerationParams
+from support.languages import language_of, texts_of_user
 from support.prompt import Message
 from support.screening import Assessment
 from support.screening.normalise import normalise
@@ -99,7 +99,9 @@ def _answer(message: Any, history: Any, country: str, engine: Engine, params: Ge
     language = language_of(said)
     if assessment.level >= 2 and not assessment.carried:
         asked = replies.already_asked(turns)
-        words = replies.crisis(assessment.level, assessment.category, country, len(said), asked=asked, language=language)
+        words = replies.crisis(
+            assessment.level, assessment.category, country, len(said), asked=asked, language=language
+        )
         yield Reply(words, {**receipt, "choices": replies.choices("crisis", language)})
     elif bad_history:
         yield Reply(replies.refused(bad_history, language), {**receipt, "error": bad_history})

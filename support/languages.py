@@ -16,8 +16,6 @@ from pathlib import Path
 
 import yaml
 
-from support.screening.normalise import fold
-
 FILE = Path(__file__).parent.parent / "assets" / "languages.yaml"
 DEFAULT = "en"
 # Of a script's Unicode letter names, the first word. Kana stand in any Japanese sentence, Han letters in both.
@@ -33,7 +31,7 @@ def language_of(messages: Sequence[str]) -> str:
         messages: the user's, oldest first.
     """
     for message in reversed(messages):
-        found = _by_script(message[:READ_CHARS]) or _by_words(message[:READ_CHARS])
+        found = language_by_script(message[:READ_CHARS]) or _by_words(message[:READ_CHARS])
         if found:
             return found
     return DEFAULT
@@ -45,7 +43,7 @@ def languages() -> dict[str, str]:
     return {code: entry["name"] for code, entry in _table().items()}
 
 
-def _by_script(text: str) -> str | None:
+def language_by_script(text: str) -> str | None:
     """The language of the script that most letters are in; None for Latin letters and for none."""
     counts: dict[str, int] = {}
     for letter in text:
@@ -63,7 +61,7 @@ def _by_words(text: str) -> str | None:
     """The language whose small words are the most; None where none or two lead."""
     known = _languages_of_words()
     counts: dict[str, float] = {}
-    for word in _WORD.findall(fold(text)):
+    for word in _WORD.findall(_folded(text)):
         for language in known.get(word, ()):
             counts[language] = counts.get(language, 0) + 1 / len(known[word])
     ranked = sorted(counts.items(), key=lambda pair: -pair[1])
@@ -77,9 +75,15 @@ def _languages_of_words() -> dict[str, tuple[str, ...]]:
     """Folded word -> the languages that have it."""
     words: dict[str, list[str]] = {}
     for language, entry in _table().items():
-        for word in fold(entry.get("words", "")).split():
+        for word in _folded(entry.get("words", "")).split():
             words.setdefault(word, []).append(language)
     return {word: tuple(of) for word, of in words.items()}
+
+
+def _folded(text: str) -> str:
+    """Small letters without accents, which many leave out; the typographic apostrophe as the plain one."""
+    letters = unicodedata.normalize("NFKD", text.replace("\u2019", "'").casefold())
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
 
 @lru_cache(maxsize=1)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from support.screening import classifier
+
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 ROOT = Path(__file__).parent.parent
@@ -20,6 +22,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(
         key=lambda item: max((SLOW.index(mark) + 1 for mark in SLOW if item.get_closest_marker(mark)), default=0)
     )
+
+
+@pytest.fixture(autouse=True)
+def rules_alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quick tests are of the rules alone: they load no encoder. Those marked `model` have the classifier."""
+    if not any(request.node.get_closest_marker(mark) for mark in SLOW):
+        off = classifier._Shared()
+        off.problem = "The classifier is off in quick tests."
+        monkeypatch.setattr(classifier, "_shared", off)
 
 
 class ScriptedEngine:

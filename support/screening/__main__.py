@@ -2,7 +2,8 @@
 
     python -m support.screening messages < in.jsonl > out.jsonl    {"id", "messages": [{"role", "content"}, ...]}
     python -m support.screening replies  < in.jsonl > out.jsonl    {"id", "user", "reply"}
-    python -m support.screening report dev.jsonl                   rows with "messages", and "level" or "at_risk"
+    python -m support.screening report dev.jsonl                   rows with "messages", and "level" or "at_risk";
+                                                                   a table, and a plot beside it (--plot FILE)
 
 A line that cannot be read is named by its number on stderr and skipped. No message text is ever printed. As in the app,
 a reply may name the phone numbers of the crisis lines and no others.
@@ -15,13 +16,14 @@ import json
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from support.crisis_lines import known_numbers
 from support.prompt import Message
-from support.screening import assess, check_reply, rules_version
+from support.screening import assess, check_reply, classifier, rules_version
 from support.screening.state import AT_RISK
 
 MOST_LINES = 10_000  # of one run; more are refused, so that a wrong file shows at once
@@ -38,7 +40,9 @@ def main(arguments: list[str] | None = None, source: Iterable[str] | None = None
     sink = sink or sys.stdout
     if options.command == "report":
         with Path(options.file).open(encoding="utf-8") as file:
-            print(report(_rows(file, _labelled)), file=sink)
+            kinds = by_kind(_rows(file, _labelled))
+        print(table(kinds), file=sink)
+        print(_plotted(kinds, options.plot), file=sys.stderr)
         return 0
     screen = _message_row if options.command == "messages" else _reply_row
     for row in _rows(sys.stdin if source is None else source, screen):
@@ -51,7 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("messages", help="assess conversations from stdin")
     commands.add_parser("replies", help="check replies from stdin")
-    commands.add_parser("report", help="recall and false positives by kind").add_argument("file")
+    report = commands.add_parser("report", help="recall and false positives by kind, with a plot")
+    report.add_argument("file")
+    report.add_argument("--plot", type=Path, default=Path("screening-report.png"), help="where the plot is saved")
     return parser
 
 
@@ -107,28 +113,78 @@ def _messages(row: Any) -> list[Message]:
 
 
 def _labelled(row: Any) -> dict[str, Any]:
-    """kind, whether risk is there (None: not labelled), and the level found at any user turn."""
+    """kind, whether risk is there (None: not labelled), and the level found at any user turn.
+
+    A row's kind is its source and level; where it names a language and a kind of its own, as the frozen set does, those.
+    """
     turns = _messages(row)
     level, at_risk = row.get("level"), row.get("at_risk")
     risk = level >= AT_RISK if isinstance(level, int) else bool(at_risk) if isinstance(at_risk, int) else None
-    kind = str(row.get("source", "all")) + ("" if level is None else f" level {level}")
+    if "kind" in row:
+        kind = f"{row.get('language', '')} {row['kind']}".strip()
+    else:
+        kind = str(row.get("source", "all")) + ("" if level is None else f" level {level}")
     ends = [i + 1 for i, turn in enumerate(turns) if turn["role"] == "user"]
     return {"kind": kind, "risk": risk, "found": max((assess(turns[:end]).level for end in ends), default=0)}
 
 
-def report(rows: Iterable[dict[str, Any]]) -> str:
-    """A table: by kind, the share found at risk with its Wilson 95 % interval. Rows as `_labelled` makes them."""
-    kinds: dict[str, list[dict[str, Any]]] = defaultdict(list)
+@dataclass(frozen=True)
+class Kind:
+    """Rows of one kind: how many, of how many a level of 2 or more was found; `risk` says whether that is right."""
+
+    name: str
+    rows: int
+    found: int
+    risk: bool | None
+
+    @property
+    def measure(self) -> str:
+        return {True: "recall", False: "false positives", None: "not labelled"}[self.risk]
+
+
+def by_kind(rows: Iterable[dict[str, Any]]) -> list[Kind]:
+    """Rows as `_labelled` makes them, counted. One kind holds rows with risk or without, not both."""
+    counts: dict[tuple[str, bool | None], list[int]] = defaultdict(list)
     for row in rows:
-        kinds[row["kind"]].append(row)
-    table = [f"rules {rules_version()}", f"{'kind':<34}{'rows':>6}  {'measure':<15}{'level >= 2':>11}  95 % interval"]
-    for kind, members in sorted(kinds.items()):
-        found = sum(row["found"] >= AT_RISK for row in members)
-        low, high = wilson(found, len(members))
-        measure = {True: "recall", False: "false positives", None: "not labelled"}[members[0]["risk"]]
-        share = found / len(members)
-        table.append(f"{kind:<34}{len(members):>6}  {measure:<15}{share:>11.3f}  {low:.3f} to {high:.3f}")
-    return "\n".join(table)
+        counts[row["kind"], row["risk"]].append(row["found"] >= AT_RISK)
+    order = {True: 0, False: 1, None: 2}
+    return [
+        Kind(name, len(found), sum(found), risk)
+        for (name, risk), found in sorted(counts.items(), key=lambda item: (order[item[0][1]], item[0][0]))
+    ]
+
+
+def table(kinds: Sequence[Kind]) -> str:
+    """By kind, the share found at risk with its Wilson 95 % interval."""
+    classifier_status = classifier.state()["status"]
+    lines = [f"rules {rules_version()}, classifier {classifier_status}"]
+    lines.append(f"{'kind':<34}{'rows':>6}  {'measure':<15}{'level >= 2':>11}  95 % interval")
+    for kind in kinds:
+        low, high = wilson(kind.found, kind.rows)
+        share = kind.found / kind.rows
+        lines.append(f"{kind.name:<34}{kind.rows:>6}  {kind.measure:<15}{share:>11.3f}  {low:.3f} to {high:.3f}")
+    return "\n".join(lines)
+
+
+def _plotted(kinds: Sequence[Kind], path: Path) -> str:
+    """Saves the table as bars with their intervals. Returns a sentence that says where, or what is missing."""
+    try:
+        from matplotlib.figure import Figure  # not needed by the app, so it comes with the extra for training
+    except ImportError:
+        return "No plot: pip install matplotlib"
+    figure = Figure(figsize=(9, 1.2 + 0.32 * len(kinds)), layout="constrained")
+    axes = figure.subplots()
+    colours = {True: "tab:green", False: "tab:red", None: "tab:gray"}
+    for place, kind in enumerate(reversed(kinds)):
+        share, (low, high) = kind.found / kind.rows, wilson(kind.found, kind.rows)
+        axes.barh(place, share, color=colours[kind.risk], alpha=0.6)
+        axes.plot([low, high], [place, place], color="black", linewidth=1.2)
+    axes.set_yticks(range(len(kinds)), [f"{kind.name} ({kind.measure}, n={kind.rows})" for kind in reversed(kinds)])
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("share with a crisis level (2 or 3), Wilson 95 % interval")
+    axes.set_title(f"Screening, rules {rules_version()}", fontsize=9)
+    figure.savefig(path, dpi=120)
+    return f"Plot: {path}"
 
 
 def wilson(hits: int, total: int, z: float = Z_95) -> tuple[float, float]:

@@ -33,8 +33,8 @@ CARD = "classifier.json"
 HEAD = "head.safetensors"
 PREFIX = "query: "  # what multilingual-e5 was trained to read before a text (its model card)
 LEVELS = 3  # outputs of the head: level >= 1, >= 2, >= 3; then one for each category
-MOST_TOKENS = 128  # of one window
-MOST_WINDOWS = 4  # of one message: its beginning, its end, and two between; the rules read all of it
+MOST_TOKENS = 256  # of one window: about 180 words
+MOST_WINDOWS = 3  # of one message: beginning, middle and end; the rules read all of it
 READ_CHARS = 8_000  # what a person can send; of a longer text, the beginning and the end
 KEPT_SCORES = 4_096
 

@@ -14,10 +14,13 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import pairwise
 
+from support.languages import language_by_script, language_of
 from support.screening.phrases import PhraseRules
 
 BEFORE = 600  # characters of what went before that each sentence is read together with
 LONGEST = 600  # characters; a sentence without an end is cut here, at a space
+SPOKEN = "en"  # the language that gate.yaml can check; a sentence in another one is not shown
+WORDS_THAT_TELL = 4  # of a sentence in Latin letters: fewer are a name or a greeting
 PATIENCE = 40  # spaces or line ends after a sentence that are waited for
 
 _END = re.compile(
@@ -67,7 +70,7 @@ class Gate:
             yield waiting
 
     def _check(self, shown: list[str], sentence: str) -> None:
-        problems = problems_in("".join(shown) + sentence, self.allowed_numbers)
+        problems = problems_in("".join(shown), sentence, self.allowed_numbers)
         if problems:
             raise GateRejection(tuple(problems))
 
@@ -88,14 +91,15 @@ def check_reply(text: str, allowed_numbers: Iterable[str] = frozenset()) -> list
     shown: list[str] = []
     while text:  # sentence by sentence, so that this and the gate say the same
         cut = _first_cut(text) or len(text)
-        found.update(problems_in("".join(shown) + text[:cut], allowed))
+        found.update(problems_in("".join(shown), text[:cut], allowed))
         shown, text = _latest([*shown, text[:cut]]), text[cut:]
     return sorted(found)
 
 
-def problems_in(text: str, allowed_numbers: frozenset[str]) -> list[str]:
-    """Ids of what may not be said in `text`, sorted."""
+def problems_in(before: str, sentence: str, allowed_numbers: frozenset[str]) -> list[str]:
+    """Ids of what may not be said in `sentence`, read together with what went before; sorted."""
     rules = gate_rules()
+    text = before + sentence
     problems = rules.names_in(text)
     if _unknown_number(text, allowed_numbers, rules):
         problems.add("phone_number")
@@ -103,7 +107,15 @@ def problems_in(text: str, allowed_numbers: frozenset[str]) -> list[str]:
         problems.add("url")
     if _DOSE.search(_plain_digits(text)):
         problems.add("medication")
+    if _in_another_language(sentence):
+        problems.add("unchecked_language")
     return sorted(problems)
+
+
+def _in_another_language(sentence: str) -> bool:
+    if language_by_script(sentence):
+        return True
+    return len(sentence.split()) >= WORDS_THAT_TELL and language_of([sentence]) != SPOKEN
 
 
 def _first_cut(text: str) -> int:

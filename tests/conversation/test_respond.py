@@ -11,7 +11,7 @@ from support.engines import GenerationFailed, ModelUnavailable
 
 RECEIPT = {
     "source", "level", "category", "evidence", "carried", "rules_version", "withheld", "ai_generated", "model", "adapter",
-    "crisis_lines", "crisis_lines_checked_on", "error",
+    "crisis_lines", "crisis_lines_checked_on", "choices", "error",
 }  # fmt: skip
 AT_RISK = "I want to kill myself"
 EVERYDAY = "I had a long day at work and feel tired."
@@ -172,6 +172,43 @@ def test_after_a_crisis_reply_the_person_can_go_on_talking(scripted):
     ]
     reply = ask("My sister is coming over now.", history, engine=scripted())[-1]
     assert reply.receipt["source"] == "model" and reply.receipt["carried"] and reply.receipt["level"] >= 2
+
+
+@pytest.mark.parametrize(
+    ("message", "request_id", "says"),
+    [
+        ("Are you a real person?", "human", "I am an AI"),
+        ("Can you diagnose me?", "diagnosis", "cannot tell you what you have"),
+        ("Should I stop taking my antidepressants?", "medication", "cannot advise on medicine"),
+    ],
+)
+def test_a_request_gets_its_fixed_answer_and_no_model_is_asked(scripted, message, request_id, says):
+    engine = scripted()
+    reply = ask(message, engine=engine)[-1]
+    assert says in reply.text or "I am not human" in reply.text
+    assert reply.receipt["source"] == "template" and reply.receipt["evidence"][0] == f"request.{request_id}"
+    assert engine.asked == []
+
+
+def test_what_makes_contact_hard_is_asked_and_answered_by_choice(scripted):
+    first = ask(AT_RISK, engine=scripted())[-1]
+    history = [{"role": "user", "content": AT_RISK}, {"role": "assistant", "content": first.text}]
+    question, here = first.receipt["choices"]
+    asked = ask(question, history, engine=scripted())[-1]
+    assert asked.receipt["evidence"][0] == "request.barriers" and len(asked.receipt["choices"]) == 7
+    history += [{"role": "user", "content": question}, {"role": "assistant", "content": asked.text}]
+    for choice in [here, *asked.receipt["choices"]]:
+        answer = ask(choice, history, engine=scripted())[-1]
+        assert answer.receipt["source"] == "template" and "988" in answer.text
+
+
+def test_the_fixed_reply_is_in_the_persons_language(scripted):
+    reply = ask("ya no quiero vivir más", country="ES", engine=scripted())[-1]
+    assert reply.receipt["level"] >= 2 and reply.text.endswith(tuple(wordings("es", "ai")))
+
+
+def wordings(language, part):
+    return replies.load(replies.FOLDER / f"{language}.yaml")[part]
 
 
 def test_the_direct_question_is_not_asked_twice(scripted):

@@ -1,13 +1,16 @@
-"""The fixed replies: what the policy asks of each, for every category, country and turn."""
+"""The fixed replies: what the policy asks of each, for every language, category, country and turn."""
 
+import copy
 import re
 
 import pytest
 import yaml
 
 from support import crisis_lines, replies
+from support.languages import languages
 
-CATEGORIES = [*replies.load()["categories"], "distress", "unheard of"]
+ENGLISH = replies.load(replies.FOLDER / "en.yaml")
+CATEGORIES = [*ENGLISH["categories"], "distress", "unheard of"]
 COUNTRIES = ["US", "GB", "JP", "FR", "CL", "ID", ""]
 BANNED = re.compile(
     r"\b(therap|treatment|diagnos|prescri|disorder|promise|guarantee|commit suicide|committed suicide)", re.IGNORECASE
@@ -125,11 +128,16 @@ def broken(tmp_path, monkeypatch):
         path = tmp_path / "en.yaml"
         if content is not None:
             path.write_bytes(content)
-        monkeypatch.setattr(replies, "FILE", path)
-        replies._loaded.cache_clear()
+        monkeypatch.setattr(replies, "FOLDER", tmp_path)
+        forget()
 
     yield put
+    forget()
+
+
+def forget():
     replies._loaded.cache_clear()
+    replies._requests_by_words.cache_clear()
 
 
 @pytest.mark.parametrize("content", [None, b"a: [", b"[]", b"question: x", b"\xff\xfe\x00"])
@@ -150,16 +158,102 @@ def test_a_broken_file_still_gives_words(broken, content):
         ("barriers", "one wording, not a list", "barriers"),
         ("ai", [], "ai"),
         ("question", None, "question"),
+        ("ways", {"call": "call"}, "ways"),
+        ("barrier_choices", {"cost": {"say": "x", "answer": "y"}}, "barrier_choices"),
     ],
 )
 def test_a_slip_names_the_part(broken, part, value, says):
-    texts = {**replies.load(), part: value}
+    texts = {**ENGLISH, part: value}
     broken(yaml.safe_dump(texts).encode())
     assert says in replies.problem() and "911" in replies.crisis(3, "suicide", "US")
 
 
 def test_a_slip_in_a_category_names_it(broken):
-    texts = replies.load()
+    texts = copy.deepcopy(ENGLISH)
     texts["categories"]["abuse"]["opening"] = "one wording, not a list"
     broken(yaml.safe_dump(texts).encode())
     assert "abuse" in replies.problem() and "988" in replies.crisis(2, "abuse", "US")
+
+
+# Other languages: the same parts, their own words, nothing left in English
+
+LANGUAGES = list(languages())
+OTHER = [code for code in LANGUAGES if code != "en"]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_language_is_complete(language):
+    texts = replies.load(replies.FOLDER / f"{language}.yaml")
+    assert set(texts) == set(ENGLISH) and set(texts["categories"]) == set(ENGLISH["categories"])
+    assert texts["language"] == languages()[language]
+    for part, words in leaves(texts):
+        english = dict(leaves(ENGLISH)).get(part, "")
+        assert set(re.findall(r"{\w+}", words)) == set(re.findall(r"{\w+}", english)), part
+        assert language == "en" or words != english or not re.search("[a-z]{4}", re.sub(r"{\w+}", "", words)), part
+
+
+def leaves(value, name=""):
+    """("categories.abuse.opening.0", text) of every text."""
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in children:
+        yield from [(f"{name}.{key}", child)] if isinstance(child, str) else leaves(child, f"{name}.{key}")
+
+
+@pytest.mark.parametrize("language", OTHER)
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_policy_in_other_languages(language, category):
+    question = replies.load(replies.FOLDER / f"{language}.yaml")["question"]
+    for level, country, turn in [
+        (level, country, turn) for level in (2, 3) for country in COUNTRIES for turn in range(6)
+    ]:
+        reply = replies.crisis(level, category, country, turn, language=language)
+        assert "{" not in reply and QUESTION not in reply
+        assert len(re.findall(r"^\s*(?:\d+\.|[-*] )", reply, flags=re.MULTILINE)) <= 3
+        assert crisis_lines.lines_for(country)[0]["name"] in reply
+        assert reply.count(question) == (level == 2 and category in ("suicide", "self_harm"))
+        assert set(numbers(reply)) <= crisis_lines.known_numbers()
+        if level == 3:
+            first = (crisis_lines.emergency_numbers(country) or ["112"])[0]
+            assert first in reply.split("\n\n")[0]
+    asked = [{"role": "assistant", "content": replies.crisis(2, "suicide", "US", language=language)}]
+    assert replies.already_asked(asked)
+
+
+# Requests and barriers
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("name", ["human", "method", "diagnosis", "medication", "barriers"])
+def test_requests(name, language):
+    for turn in range(2):
+        reply = replies.request(name, "FR", turn, language)
+        assert reply.strip() and "{" not in reply and set(numbers(reply)) <= crisis_lines.known_numbers()
+    if language == "en":
+        assert fits_the_words(reply) or name in ("diagnosis", "medication")
+    assert "AI" not in replies.request(name, "FR", 0, language) or name != "method"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_barriers_are_chosen_by_their_words(language):
+    choices = replies.barrier_choices(language)
+    for name, words in choices.items():
+        assert replies.chosen_barrier(f" {words}. ") == f"barriers.{name}"
+        answer = replies.request(f"barriers.{name}", "US", language=language)
+        assert "988" in answer and "{" not in answer
+    opening, here = replies.choices("crisis", language)
+    assert replies.chosen_barrier(opening) == "barriers" and here == choices["only_talk_here"]
+    assert replies.choices("barriers", language) == list(choices.values())
+    assert all(words in replies.request("barriers", "US", language=language) for words in choices.values())
+
+
+def test_other_words_choose_nothing():
+    assert (
+        replies.chosen_barrier("I worry about the cost of the wedding") is None and replies.chosen_barrier("") is None
+    )
+
+
+def test_a_language_without_a_file_speaks_english(broken):
+    broken(yaml.safe_dump(ENGLISH).encode())
+    assert replies.crisis(2, "suicide", "US", language="fr") == replies.crisis(2, "suicide", "US")
+    assert replies.crisis(2, "suicide", "US", language="xx") == replies.crisis(2, "suicide", "US")
+    assert "yaml" in replies.problem()

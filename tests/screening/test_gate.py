@@ -17,7 +17,7 @@ BENIGN = [
     "Try this:\n1. Sit down.\n2. Breathe in for 4 seconds.\n",
     "Who could sit with you today? A friend, perhaps!",
     "You can call 988 (in the U.S.) at any hour.",
-    "这听起来很难。你愿意多说一点吗？",
+    "That sounds hard。Would you like to say more？",
     "Breathe 4-7-8, then name 5-4-3-2-1 things…",
     "  \n\n Well...  take   your time. ",
     "I am an AI program, not a person.",
@@ -141,6 +141,20 @@ def test_cuts_do_not_depend_on_how_the_reply_arrives(data):
     assert [piece for piece in Gate(NUMBERS).passed(chunked(data.draw, text)) if piece] == whole
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["Deberías hablar con alguien hoy.", "Es tut mir leid, dass du das erlebst.", "你可以和朋友谈谈。", "आप किसी से बात करें।"],
+)
+def test_a_language_that_the_rules_cannot_read_is_not_shown(text):
+    assert check_reply(text) == ["unchecked_language"]
+    assert check_reply("That sounds hard. " + text) == ["unchecked_language"]
+
+
+@pytest.mark.parametrize("text", ["Telefono Amico may listen.", "Ça va? That is a start."])
+def test_a_foreign_word_may_stand(text):
+    assert check_reply(text) == []
+
+
 def test_heartbeats_pass_at_once():
     passed = Gate().passed(iter(["", "Hello there. ", "", "Go on."]))
     assert next(passed) == ""
@@ -148,13 +162,13 @@ def test_heartbeats_pass_at_once():
 
 
 def test_sentences_are_cut_where_they_end():
-    text = 'See e.g. Dr. Lee, 3.5 times. "Yes!" 1. One.\nTwo。三。End'
+    text = 'See e.g. Dr. Lee, 3.5 times. "Yes!" 1. One.\nTwo。Three。End'
     assert list(Gate().passed([text])) == [
         "See e.g. Dr. Lee, 3.5 times. ",
         '"Yes!" ',
         "1. One.\n",
         "Two。",
-        "三。",
+        "Three。",
         "End",
     ]
 

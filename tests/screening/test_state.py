@@ -5,9 +5,16 @@ import pytest
 from support.screening import Assessment, assess
 from support.screening.state import QUIET_TURNS
 
+HELP = {"role": "assistant", "content": "I am glad that you wrote this. You can call 988 now."}
+
 
 def users(*contents):
     return [{"role": "user", "content": content} for content in contents]
+
+
+def helped(first, *contents):
+    """`first`, a reply that names a crisis line, and then the others."""
+    return [*users(first), HELP, *users(*contents)]
 
 
 def test_nothing_said():
@@ -29,13 +36,26 @@ def test_distress_does_not_stay():
     "answer", ["just kidding", "no", "lol never mind", "I'm fine now, forget it", "haha it was a joke"]
 )
 def test_a_denial_clears_nothing(answer):
-    found = assess(users("I want to kill myself", answer))
+    found = assess(helped("I want to kill myself", answer))
     assert (found.level, found.category, found.carried) == (2, "suicide", True)
     assert found.newest_level < 2
 
 
+def test_nothing_is_carried_before_a_line_was_named():
+    """A program may send a history in which another model answered: then help comes now."""
+    other = {"role": "assistant", "content": "That sounds hard. Tell me more."}
+    found = assess([*users("I want to kill myself"), other, *users("just kidding")])
+    assert (found.level, found.category, found.carried, found.newest_level) == (2, "suicide", False, 0)
+
+
+def test_help_must_come_again_when_it_is_out_of_view():
+    small_talk = [{"role": "assistant", "content": "I see."}, *users("we had soup")]
+    assert assess(helped("I want to kill myself", "we had soup")).carried
+    assert not assess([*helped("I want to kill myself", "we had soup"), *small_talk * 4]).carried
+
+
 def test_the_person_may_go_on_talking():
-    found = assess(users("I want to kill myself", "I had a fight with my sister and feel so lonely"))
+    found = assess(helped("I want to kill myself", "I had a fight with my sister and feel so lonely"))
     assert (found.level, found.carried, found.newest_level) == (2, True, 1)
 
 

@@ -2,7 +2,7 @@
 
     python -m training.screening train                 all examples -> assets/screening/classifier/
     python -m training.screening holdout en_young es   without those files, scored on them: how it does on new authors
-    python -m training.screening embeddings            frozen encoders with logistic regression: why an adapter is trained
+    python -m training.screening frozen --encoder ...  logistic regression over the frozen encoder: why an adapter is trained
 
 Examples are tab-separated lines in `examples/`, one file for each author and language: level, category, kind, text. All
 were written for this project. A file is held out whole, never a random part of it: what one author writes is alike.
@@ -19,7 +19,6 @@ import json
 import random
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,8 @@ from support.screening.classifier import CARD, FOLDER, HEAD, LEVELS, new_head, p
 from support.screening.encoder import EMBEDDED, load
 from support.screening.normalise import normalise
 from support.screening.rules import CATEGORIES
+from training.screening.dataset import Example, read_examples
 
-EXAMPLES = Path(__file__).parent / "examples"
 RANK = 16
 BATCH = 32
 LEARNING_RATE = 1e-3
@@ -45,42 +44,17 @@ WEIGHT_OF_CATEGORY = 0.2
 THRESHOLDS = {"at_risk": 0.6, "after_risk": 0.3, "joined": 0.85, "imminent": 0.7}
 
 
-@dataclass(frozen=True)
-class Example:
-    """One message: level 0-3, category as in screening, kind, text; `author` is the file it stands in."""
-
-    level: int
-    category: str
-    kind: str
-    text: str
-    author: str
-
-    @property
-    def language(self) -> str:
-        return self.author.split("_")[0]
-
-
-def read_examples(folder: Path = EXAMPLES) -> list[Example]:
-    """All examples. Raises ValueError naming file and line where one is malformed."""
-    examples = []
-    for path in sorted(folder.glob("*.tsv")):
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            if not line.strip():
-                continue
-            fields = line.split("\t")
-            if len(fields) != 4 or fields[0] not in ("0", "1", "2", "3") or fields[1] not in CATEGORIES:
-                raise ValueError(f"{path.name} line {number}: want level, category, kind, text, separated by tabs.")
-            examples.append(Example(int(fields[0]), fields[1], fields[2], fields[3].strip(), path.stem))
-    return examples
-
-
-def train(examples: Sequence[Example], encoder_name: str, epochs: int, most: float | None = None) -> tuple[Any, Any, Any]:
+def train(
+    examples: Sequence[Example], encoder_name: str, epochs: int, most: float | None = None
+) -> tuple[Any, Any, Any]:
     """(encoder with adapter, tokenizer, head), trained. `most`: stop after so many seconds, for trying out."""
     torch.manual_seed(SEED)
     draw = random.Random(SEED)
     base, tokenizer = load(encoder_name)
     base.requires_grad_(False)
-    config = LoraConfig(r=RANK, lora_alpha=2 * RANK, lora_dropout=0.05, target_modules="all-linear", task_type="FEATURE_EXTRACTION")
+    config = LoraConfig(
+        r=RANK, lora_alpha=2 * RANK, lora_dropout=0.05, target_modules="all-linear", task_type="FEATURE_EXTRACTION"
+    )
     encoder: Any = get_peft_model(base, config)
     head = new_head(base.config.hidden_size)
     groups = [
@@ -138,7 +112,7 @@ def _batches(
 
 def _beside(one: Example, other: Example, draw: random.Random) -> Example:
     """Both texts in one message, in any order. What is more at risk says what the whole is."""
-    if len(one.text) + len(other.text) > 420:  # the window would cut one of them off
+    if len(one.text) + len(other.text) > 700:  # the window would cut one of them off
         return one
     first, second = (one, other) if draw.random() < 0.5 else (other, one)
     worse = max(one, other, key=lambda example: example.level)
@@ -172,7 +146,11 @@ def report(examples: Sequence[Example], scores: Sequence[tuple[float, float]]) -
     lines = [f"{'author':<12}{'kind':<16}{'at risk':<9}{'rows':>5}  " + "".join(f"{'>= ' + str(m):>9}" for m in marks)]
     keys = sorted({(e.author, e.kind, e.level >= 2) for e in examples})
     for author, kind, risk in keys:
-        rows = [s[0] for e, s in zip(examples, scores, strict=True) if (e.author, e.kind, e.level >= 2) == (author, kind, risk)]
+        rows = [
+            s[0]
+            for e, s in zip(examples, scores, strict=True)
+            if (e.author, e.kind, e.level >= 2) == (author, kind, risk)
+        ]
         lines.append(_row(author, kind, risk, rows, marks))
     for risk in (True, False):
         rows = [s[0] for e, s in zip(examples, scores, strict=True) if (e.level >= 2) == risk]
@@ -183,6 +161,43 @@ def report(examples: Sequence[Example], scores: Sequence[tuple[float, float]]) -
 def _row(author: str, kind: str, risk: bool, rows: Sequence[float], marks: Sequence[float]) -> str:
     shares = "".join(f"{sum(value >= mark for value in rows) / max(1, len(rows)):>9.3f}" for mark in marks)
     return f"{author:<12}{kind:<16}{'yes' if risk else 'no':<9}{len(rows):>5}  {shares}"
+
+
+def frozen(examples: Sequence[Example], encoder_name: str) -> str:
+    """Each author held out in turn: what a logistic regression over the untrained encoder's vectors would find."""
+    encoder, tokenizer = load(encoder_name)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    with torch.inference_mode():
+        vectors = torch.cat([pooled(encoder, windows(normalise(e.text), tokenizer)[:1]) for e in examples])
+    risk = torch.tensor([float(e.level >= 2) for e in examples])
+    lines = [f"{'held out':<12}{'rows':>6}{'area under ROC':>16}{'recall at 5 % false positives':>31}"]
+    for author in sorted({e.author for e in examples}):
+        held = torch.tensor([e.author == author for e in examples])
+        found = _logistic_regression(vectors[~held].clone(), risk[~held], vectors[held].clone())
+        yes, no = found[risk[held] == 1], found[risk[held] == 0]
+        area = (yes[:, None] > no[None]).float().mean()
+        recall = (yes > torch.quantile(no, 0.95)).float().mean()
+        lines.append(f"{author:<12}{int(held.sum()):>6}{area:>16.3f}{recall:>31.3f}")
+    return "\n".join(lines)
+
+
+def _logistic_regression(known: Any, labels: Any, unknown: Any, penalty: float = 0.02) -> Any:
+    """Log-odds of `unknown`; features standardised on `known`."""
+    mean, spread = known.mean(0), known.std(0)
+    weights = torch.zeros(known.shape[1], requires_grad=True)
+    bias = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weights, bias], max_iter=200)
+
+    def closure() -> Any:
+        optimizer.zero_grad()
+        odds = (known - mean) / spread @ weights + bias
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(odds, labels) + penalty * weights.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return ((unknown - mean) / spread @ weights + bias).detach()
 
 
 def save(folder: Path, encoder: Any, head: Any, card: dict[str, Any]) -> None:
@@ -197,7 +212,7 @@ def save(folder: Path, encoder: Any, head: Any, card: dict[str, Any]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.screening", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("command", choices=("train", "holdout"))
+    parser.add_argument("command", choices=("train", "holdout", "frozen"))
     parser.add_argument("authors", nargs="*", help="holdout: names of example files, such as en_young")
     parser.add_argument("--encoder", default=EMBEDDED, help="embedded, or a model of the same shape on the Hub")
     parser.add_argument("--epochs", type=int, default=4)
@@ -205,6 +220,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--most-seconds", type=float, default=None, help="stop early, for trying out")
     options = parser.parse_args(arguments)
     examples = read_examples()
+    if options.command == "frozen":
+        print(frozen(examples, options.encoder))
+        return 0
     if options.command == "holdout":
         held = [e for e in examples if e.author in options.authors]
         if not held:

@@ -1,0 +1,63 @@
+"""Which language a person writes in."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.languages import language_of, languages, texts_of_user
+from support.replies import FOLDER
+from training.screening.dataset import read_examples
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("I can't do this any more", "en"),
+        ("no puedo más, ayúdame", "es"),
+        ("não aguento mais, me ajuda", "pt"),
+        ("je n'en peux plus", "fr"),
+        ("ich kann nicht mehr", "de"),
+        ("non ce la faccio più", "it"),
+        ("मैं थक गया हूँ", "hi"),
+        ("main thak gaya hun yaar", "hi"),
+        ("أنا تعبان جدا", "ar"),
+        ("我好累", "zh"),
+        ("もう疲れた", "ja"),
+        ("너무 힘들어요", "ko"),
+    ],
+)
+def test_each_language(text, language):
+    assert language_of([text]) == language
+
+
+def test_a_message_that_tells_nothing_leaves_it_to_the_one_before():
+    assert language_of(["no puedo más con esto", "ok", "??"]) == "es"
+    assert language_of([]) == language_of(["", "123"]) == "en"
+
+
+def test_the_newest_message_decides():
+    assert language_of(["no puedo más con esto", "can we speak English please, my Spanish is bad"]) == "en"
+
+
+def test_the_share_that_is_right():
+    """Measured on the classifier's examples: every language at least nine of ten."""
+    right: dict[str, list[bool]] = {}
+    for example in read_examples():
+        right.setdefault(example.language, []).append(language_of([example.text]) == example.language)
+    assert set(right) == set(languages())
+    for language, results in right.items():
+        assert sum(results) / len(results) >= 0.9, language
+
+
+def test_every_language_has_its_replies():
+    assert {path.stem for path in FOLDER.glob("*.yaml")} == set(languages())
+
+
+@given(st.lists(st.text(), max_size=4))
+def test_any_text_has_a_language(messages):
+    assert language_of(messages) in languages()
+
+
+def test_only_the_persons_words_count():
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
+    assert texts_of_user(turns) == ["a", "c"]
