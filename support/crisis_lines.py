@@ -1,5 +1,7 @@
 """Crisis lines and emergency numbers for a country, from `assets/crisis_lines.json`.
 
+    python -m support.crisis_lines      what is wrong with the file, and which lines are to be verified again
+
 Knows nothing about replies or pages. A broken file never reaches a person as an error: the international directories and
 the emergency in words are in the code, and `problem()` tells what is wrong.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import date, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,7 @@ def _directory(name: str, url: str) -> dict[str, Any]:
     return {"name": name, "url": url, "hours": "directory", "languages": ["many"], "evidence": [], **unknown}
 
 
+MOST_AGE = timedelta(days=548)  # a verified line is verified again within 18 months; a test fails where one is not
 _DIRECTORY_SITE = "findahelpline.com"
 _ISO_DATE = re.compile(r"20\d\d-[01]\d-[0-3]\d")
 _FALLBACK: dict[str, Any] = {
@@ -139,6 +143,13 @@ def checked_on(lines: list[dict[str, Any]]) -> str | None:
     return min(dates) if dates and all(dates) else None
 
 
+def to_verify(today: date) -> list[tuple[str, str, str | None]]:
+    """(country, line, checked_on) of lines that were never verified or longer ago than MOST_AGE; the never verified first."""
+    oldest = (today - MOST_AGE).isoformat()
+    rows = [(code, line["name"], line["checked_on"]) for code, entry in _countries().items() for line in entry["lines"]]
+    return sorted((row for row in rows if not row[2] or row[2] < oldest), key=lambda row: (row[2] or "", row[0]))
+
+
 def problem() -> str | None:
     """What is wrong with the file; None where nothing is."""
     return _loaded()[1]
@@ -207,3 +218,10 @@ def _sms(sms: str | None) -> str | None:
         return None
     word, _, number = sms.rpartition(" to ")
     return "sms:" + re.sub(r"\D", "", number) + (f"?body={word}" if word else "")
+
+
+if __name__ == "__main__":
+    rows = to_verify(date.today())
+    print(problem() or f"{len(rows)} lines to verify with the operator, then set `evidence` and `checked_on`:")
+    for code, name, checked in rows:
+        print(f"  {code}  {checked or 'never     '}  {name}")

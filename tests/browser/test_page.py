@@ -81,6 +81,30 @@ def test_a_crisis_reply(app, open_page, shoot, screen):
     shoot(page, f"crisis-{screen}")
 
 
+def test_what_makes_contact_hard_by_button(app, open_page, shoot):
+    page = open_page(app.url)
+    enter(page)
+    send(page, "I want to kill myself")
+    settle(page)
+    page.get_by_role("button", name="What makes it hard to contact them?").click()
+    settle(page, 2)
+    page.get_by_role("button", name="I worry about the cost").click()
+    settle(page, 3)
+    answer = page.locator("#chat .bot").last.inner_text()
+    assert "does this cost me anything" in answer
+    shoot(page, "barriers")
+
+
+def test_the_safety_protocol_is_linked_and_readable(app, open_page, shoot):
+    page = open_page(app.url)
+    page.get_by_role("link", name="How this chat is kept safe").click()
+    page.wait_for_selector("h1")
+    assert "Safety protocol" in page.title() and page.locator("table").count() >= 2
+    shoot(page, "protocol")
+    page.get_by_role("link", name="Back to the chat").click()
+    page.wait_for_selector("#help")
+
+
 def test_stop_ends_the_writing_and_keeps_what_was_shown(app, open_page):
     page = open_page(app.url)
     enter(page)

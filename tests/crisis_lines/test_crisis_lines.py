@@ -3,7 +3,9 @@
 import copy
 import json
 import re
-from datetime import date
+import subprocess
+import sys
+from datetime import date, timedelta
 
 import phonenumbers
 import pytest
@@ -166,3 +168,35 @@ def test_a_slip_in_a_country_names_it(broken, change):
     data["countries"]["US"].update(change)
     with pytest.raises(crisis_lines.CrisisLinesError, match=re.escape("crisis_lines.json: US: ")):
         crisis_lines.load(broken(json.dumps(data).encode()))
+
+
+def test_no_verified_line_is_older_than_told():
+    """Fails when it is time to verify lines again: `python -m support.crisis_lines` lists them."""
+    late = [row for row in crisis_lines.to_verify(date.today()) if row[2]]
+    assert late == []
+
+
+def test_what_is_to_be_verified():
+    far = crisis_lines.to_verify(date.today() + timedelta(days=3650))
+    assert len(far) == len(LINES)
+    never = [row for row in crisis_lines.to_verify(date(2026, 1, 1)) if row[2] is None]
+    assert {name for _, name, _ in never} == {line["name"] for _, line in LINES if line["checked_on"] is None}
+
+
+def test_the_report_names_the_lines():
+    done = subprocess.run([sys.executable, "-m", "support.crisis_lines"], capture_output=True, text=True, check=True)
+    assert "to verify" in done.stdout and "never" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("You can call 988.", True),
+        ("Samaritans: 116 123", True),
+        ("Look at https://findahelpline.com", True),
+        ("I am 98 years old, and in 2019 I was 91.", False),
+        ("", False),
+    ],
+)
+def test_whether_a_reply_names_a_line(text, named):
+    assert crisis_lines.names_a_line(text) is named

@@ -143,7 +143,12 @@ def test_cuts_do_not_depend_on_how_the_reply_arrives(data):
 
 @pytest.mark.parametrize(
     "text",
-    ["Deberías hablar con alguien hoy.", "Es tut mir leid, dass du das erlebst.", "你可以和朋友谈谈。", "आप किसी से बात करें।"],
+    [
+        "Deberías hablar con alguien hoy.",
+        "Es tut mir leid, dass du das erlebst.",
+        "你可以和朋友谈谈。",
+        "आप किसी से बात करें।",
+    ],
 )
 def test_a_language_that_the_rules_cannot_read_is_not_shown(text):
     assert check_reply(text) == ["unchecked_language"]
