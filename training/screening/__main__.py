@@ -19,12 +19,13 @@ import json
 import random
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
-from safetensors.torch import save_file
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import load_file, save_file
 
 from support.screening.classifier import CARD, FOLDER, HEAD, LEVELS, new_head, pooled, windows
 from support.screening.encoder import EMBEDDED, load
@@ -38,52 +39,70 @@ LEARNING_RATE = 1e-3
 WARMUP = 0.1
 BESIDE_ANOTHER = 0.33
 SEED = 7
+EPOCHS = 4
 WEIGHT_OF_LEVELS = torch.tensor([0.5, 1.0, 0.5])
 WEIGHT_OF_CATEGORY = 0.2
 # From which probability on a score counts. Set on everyday and hard-negative text of held-out authors; see the card.
 THRESHOLDS = {"at_risk": 0.6, "after_risk": 0.3, "joined": 0.85, "imminent": 0.7}
 
 
+@dataclass(frozen=True)
+class Trained:
+    """Encoder with its adapter, tokenizer and head."""
+
+    encoder: Any
+    tokenizer: Any
+    head: Any
+
+
 def train(
-    examples: Sequence[Example], encoder_name: str, epochs: int, most: float | None = None
-) -> tuple[Any, Any, Any]:
-    """(encoder with adapter, tokenizer, head), trained. `most`: stop after so many seconds, for trying out."""
+    examples: Sequence[Example], encoder_name: str = EMBEDDED, epochs: int = EPOCHS, start: Path | None = None
+) -> Iterator[Trained]:
+    """What is trained so far, after each epoch.
+
+    Args:
+        examples: what to learn from.
+        encoder_name: as `support.screening.encoder.load` takes it.
+        epochs: passes over the examples.
+        start: a classifier's folder to go on from, at a third of the learning rate; None begins anew.
+    """
     torch.manual_seed(SEED)
     draw = random.Random(SEED)
-    base, tokenizer = load(encoder_name)
-    base.requires_grad_(False)
-    config = LoraConfig(
-        r=RANK, lora_alpha=2 * RANK, lora_dropout=0.05, target_modules="all-linear", task_type="FEATURE_EXTRACTION"
-    )
-    encoder: Any = get_peft_model(base, config)
-    head = new_head(base.config.hidden_size)
-    groups = [
-        {"params": [p for p in encoder.parameters() if p.requires_grad], "lr": LEARNING_RATE},
-        {"params": list(head.parameters()), "lr": LEARNING_RATE},
-    ]
-    optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
+    encoder, tokenizer, head = _adapted(encoder_name, start)
+    adapter = [p for p in encoder.parameters() if p.requires_grad]
+    rate = LEARNING_RATE / (3 if start else 1)
+    optimizer = torch.optim.AdamW([*adapter, *head.parameters()], lr=rate, weight_decay=0.01)
     steps = epochs * -(-len(examples) // BATCH)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
-    encoder.train()
-    bf16 = torch.cpu._is_avx512_bf16_supported()  # twice as fast where the processor multiplies bf16, slower where not
+    bf16 = torch.cpu._is_avx512_bf16_supported()  # faster where the processor multiplies bf16, slower where not
     started, running = time.monotonic(), 0.0
     for epoch in range(epochs):
+        encoder.train()
         for step, batch in enumerate(_batches(examples, tokenizer, draw), start=1):
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
                 vectors = pooled(encoder, [ids for ids, _ in batch])
             loss = _loss(head(vectors), [example for _, example in batch])
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(groups[0]["params"], 1.0)
+            torch.nn.utils.clip_grad_norm_(adapter, 1.0)
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-            running = loss.item() if not running else 0.95 * running + 0.05 * loss.item()
+            running = 0.95 * running + 0.05 * loss.item() if running else loss.item()
             if step % 20 == 0:
                 passed = time.monotonic() - started
                 print(f"epoch {epoch + 1}/{epochs} step {step}  loss {running:.3f}  {passed:.0f} s", flush=True)
-            if most and time.monotonic() - started > most:
-                return encoder.eval(), tokenizer, head.eval()
-    return encoder.eval(), tokenizer, head.eval()
+        yield Trained(encoder.eval(), tokenizer, head)
+
+
+def _adapted(encoder_name: str, start: Path | None) -> tuple[Any, Any, Any]:
+    base, tokenizer = load(encoder_name)
+    base.requires_grad_(False)
+    head = new_head(base.config.hidden_size)
+    if start:
+        head.load_state_dict(load_file(start / HEAD))
+        return PeftModel.from_pretrained(base, str(start), is_trainable=True).float(), tokenizer, head
+    config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="FEATURE_EXTRACTION")
+    return get_peft_model(base, config), tokenizer, head
 
 
 def _rate(step: int, steps: int) -> float:
@@ -130,31 +149,26 @@ def _loss(outputs: Any, examples: Sequence[Example]) -> Any:
 # Telling how well it does
 
 
-def probabilities(encoder: Any, tokenizer: Any, head: Any, texts: Sequence[str]) -> list[tuple[float, float]]:
-    """(at risk, imminent) of each text, the highest of its windows."""
+def probabilities(trained: Trained, texts: Sequence[str]) -> list[float]:
+    """Of each text, how likely it is at risk: the highest of its windows."""
     found = []
     with torch.inference_mode():
         for text in texts:
-            levels = torch.sigmoid(head(pooled(encoder, windows(normalise(text), tokenizer)))[:, :LEVELS])
-            found.append((float(levels[:, 1].max()), float(levels[:, 2].max())))
+            vectors = pooled(trained.encoder, windows(normalise(text), trained.tokenizer))
+            found.append(float(torch.sigmoid(trained.head(vectors)[:, 1]).max()))
     return found
 
 
-def report(examples: Sequence[Example], scores: Sequence[tuple[float, float]]) -> str:
-    """Recall by kind at thresholds, and false positives of what is not at risk."""
+def report(examples: Sequence[Example], scores: Sequence[float]) -> str:
+    """By author and kind, the share at or above some thresholds: recall of what is at risk, false positives of the rest."""
     marks = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
     lines = [f"{'author':<12}{'kind':<16}{'at risk':<9}{'rows':>5}  " + "".join(f"{'>= ' + str(m):>9}" for m in marks)]
-    keys = sorted({(e.author, e.kind, e.level >= 2) for e in examples})
-    for author, kind, risk in keys:
-        rows = [
-            s[0]
-            for e, s in zip(examples, scores, strict=True)
-            if (e.author, e.kind, e.level >= 2) == (author, kind, risk)
-        ]
-        lines.append(_row(author, kind, risk, rows, marks))
-    for risk in (True, False):
-        rows = [s[0] for e, s in zip(examples, scores, strict=True) if (e.level >= 2) == risk]
-        lines.append(_row("all", "", risk, rows, marks))
+    groups: dict[tuple[str, str, bool], list[float]] = {}
+    for example, score in zip(examples, scores, strict=True):
+        risk = example.level >= 2
+        groups.setdefault((example.author, example.kind, risk), []).append(score)
+        groups.setdefault(("~ all", "", risk), []).append(score)
+    lines += [_row(*key, groups[key], marks) for key in sorted(groups)]
     return "\n".join(lines)
 
 
@@ -200,14 +214,29 @@ def _logistic_regression(known: Any, labels: Any, unknown: Any, penalty: float =
     return ((unknown - mean) / spread @ weights + bias).detach()
 
 
-def save(folder: Path, encoder: Any, head: Any, card: dict[str, Any]) -> None:
-    """Adapter in fp16, head, card: what `support.screening.classifier` reads."""
+def save(folder: Path, trained: Trained, card: dict[str, Any]) -> None:
+    """Adapter in fp16, head and card: what `support.screening.classifier` reads."""
     folder.mkdir(parents=True, exist_ok=True)
-    encoder.half().save_pretrained(str(folder))
-    encoder.float()
-    (folder / "README.md").unlink(missing_ok=True)  # peft writes an empty form of one
-    save_file(head.state_dict(), folder / HEAD)
+    trained.encoder.peft_config["default"].base_model_name_or_path = ""  # the card names the encoder
+    trained.encoder.peft_config["default"].save_pretrained(str(folder))
+    adapter = {name: value.half().contiguous() for name, value in get_peft_model_state_dict(trained.encoder).items()}
+    save_file(adapter, folder / "adapter_model.safetensors")
+    save_file(trained.head.state_dict(), folder / HEAD)
     (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+
+
+def card_of(examples: Sequence[Example], encoder_name: str, epochs: int, start: Path | None) -> dict[str, Any]:
+    before = json.loads((start / CARD).read_text(encoding="utf-8"))["passes"] if start else []
+    return {
+        "encoder": encoder_name,
+        "passes": [
+            *before,
+            {"examples": len(examples), "authors": len({e.author for e in examples}), "epochs": epochs},
+        ],
+        "rank": RANK,
+        "seed": SEED,
+        "thresholds": THRESHOLDS,
+    }
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -215,9 +244,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("command", choices=("train", "holdout", "frozen"))
     parser.add_argument("authors", nargs="*", help="holdout: names of example files, such as en_young")
     parser.add_argument("--encoder", default=EMBEDDED, help="embedded, or a model of the same shape on the Hub")
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--out", type=Path, default=FOLDER)
-    parser.add_argument("--most-seconds", type=float, default=None, help="stop early, for trying out")
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--start", type=Path, help="go on from this classifier's folder, such as after adding examples")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="train: where it is saved, after each epoch")
     options = parser.parse_args(arguments)
     examples = read_examples()
     if options.command == "frozen":
@@ -226,23 +255,15 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command == "holdout":
         held = [e for e in examples if e.author in options.authors]
         if not held:
-            parser.error(f"no such author; there are {', '.join(sorted({e.author for e in examples}))}")
+            parser.error(f"name authors to hold out, of {', '.join(sorted({e.author for e in examples}))}")
         kept = [e for e in examples if e.author not in options.authors]
-        trained = train(kept, options.encoder, options.epochs, options.most_seconds)
-        print(report(held, probabilities(*trained, [e.text for e in held])))
+        *_, trained = train(kept, options.encoder, options.epochs)
+        print(report(held, probabilities(trained, [e.text for e in held])))
         return 0
-    encoder, _, head = train(examples, options.encoder, options.epochs, options.most_seconds)
-    card = {
-        "encoder": options.encoder,
-        "examples": len(examples),
-        "authors": sorted({e.author for e in examples}),
-        "epochs": options.epochs,
-        "rank": RANK,
-        "seed": SEED,
-        "thresholds": THRESHOLDS,
-    }
-    save(options.out, encoder, head, card)
-    print(f"Saved to {options.out}.")
+    card = card_of(examples, options.encoder, options.epochs, options.start)
+    for trained in train(examples, options.encoder, options.epochs, options.start):
+        save(options.out, trained, card)
+        print(f"Saved to {options.out}.", flush=True)
     return 0
 
 
