@@ -41,6 +41,7 @@ GAP = r",?(?: [^ .!?;]{1,30}){0,4} "
 _UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"
 _WORD_START = re.compile(rf"(?<![^\W_])[^\W_]|[{_UNSPACED}]")
 _SENTENCE_END = re.compile(rf"[.!?;\u061f](?= |$)|[\u3002\u0964]|[!?](?=[{_UNSPACED}])")
+_END_OF_PHRASE = rf"(?:(?<=[{_UNSPACED}])|(?![^\W_]))"
 _GROUP = re.compile(r"\{([a-z_]+)\}")
 
 Span = tuple[int, int]
@@ -74,22 +75,16 @@ class PhraseBook:
     """Named patterns, and the search for all of them in one pass."""
 
     def __init__(self) -> None:
-        self._patterns: dict[str, dict[str, list[str]]] = {}
-        self._index: dict[str, tuple[re.Pattern[str], list[tuple[str, re.Pattern[str]]]]] = {}
+        self._index: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
     def add(self, name: str, pattern: str) -> None:
         """Raises ValueError: the pattern is not a regular expression, can run long, or begins with no letters."""
         pattern = fold(pattern).strip()
-        plain = re.compile(pattern.replace(" .. ", " "))  # checked without the gap, which is bounded by itself
-        parsed: Any = sre_parser.parse(plain.pattern)
+        parsed: Any = sre_parser.parse(pattern.replace(" .. ", " "))  # without the gap, which is bounded by itself
         _check_bounded(parsed)
+        compiled = re.compile(f"(?:{pattern.replace(' .. ', GAP)}){_END_OF_PHRASE}")
         for key in _beginnings(parsed):
-            self._patterns.setdefault(key, {}).setdefault(name, []).append(pattern.replace(" .. ", GAP))
-
-    def compile(self) -> None:
-        for key, by_name in self._patterns.items():
-            members = [(name, _compiled(patterns)) for name, patterns in by_name.items()]
-            self._index[key] = (_compiled([p for patterns in by_name.values() for p in patterns]), members)
+            self._index.setdefault(key, []).append((name, compiled))
 
     def find(self, text: str) -> dict[str, list[Span]]:
         """Name -> where it stands in `text`, which is normalised; at most MOST_SPANS a name."""
@@ -98,18 +93,15 @@ class PhraseBook:
         for word in _WORD_START.finditer(text):
             start = word.start()
             for length in range(SHORTEST, KEY_LENGTH + 1):
-                candidates = index.get(text[start : start + length])
-                if candidates is not None and candidates[0].match(text, start):
-                    _collect(candidates[1], text, start, found)
+                for name, pattern in index.get(text[start : start + length], ()):
+                    if match := pattern.match(text, start):
+                        _keep(found.setdefault(name, []), match.span())
         return found
 
 
-def _collect(
-    patterns: Sequence[tuple[str, re.Pattern[str]]], text: str, start: int, found: dict[str, list[Span]]
-) -> None:
-    for name, pattern in patterns:
-        if len(found.get(name, ())) < MOST_SPANS and (match := pattern.match(text, start)):
-            found.setdefault(name, []).append(match.span())
+def _keep(spans: list[Span], span: Span) -> None:
+    if len(spans) < MOST_SPANS and span not in spans[-1:]:
+        spans.append(span)
 
 
 class PhraseReader:
@@ -177,7 +169,6 @@ class PhraseRules(PhraseReader):
             self._add(file, name, name, entry.get("pattern"))
             self.unless[name] = self._names(file, name, "unless", entry, self.guards)
             self.examples[name] = entry.get("examples") or {}
-        self.phrases.compile()
 
     def names_in(self, text: str) -> set[str]:
         """Ids of entries whose phrase stands in `text` where no `unless` overlaps it or stands in its sentence."""
@@ -210,12 +201,6 @@ def _as_list(value: Any) -> list[Any]:
 
 def _alternatives(values: Sequence[str]) -> str:
     return "(?:" + "|".join(fold(value) for value in values) + ")"
-
-
-def _compiled(patterns: Sequence[str]) -> re.Pattern[str]:
-    return re.compile(
-        "(?:" + "|".join(f"(?:{pattern})" for pattern in patterns) + rf")(?:(?<=[{_UNSPACED}])|(?![^\W_]))"
-    )
 
 
 # What a pattern may hold. Python's own parser of regular expressions tells; it has no public name.

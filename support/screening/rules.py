@@ -83,7 +83,6 @@ class RuleBook(PhraseReader):
         for path in sorted(folder.glob("*.yaml")):
             if path.name not in NOT_RULES:
                 self._load_rules(path)
-        self.phrases.compile()
 
     def judge(self, reading: Reading, beside: Iterable[str] = (), before: Reading | None = None) -> list[Hit]:
         """Rules that hold in one text.

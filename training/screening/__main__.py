@@ -64,13 +64,13 @@ def train(
         examples: what to learn from.
         encoder_name: as `support.screening.encoder.load` takes it.
         epochs: passes over the examples.
-        start: a classifier's folder to go on from, at a third of the learning rate; None begins anew.
+        start: a classifier's folder to go on from, at half the learning rate; None begins anew.
     """
     torch.manual_seed(SEED)
     draw = random.Random(SEED)
     encoder, tokenizer, head = _adapted(encoder_name, start)
     adapter = [p for p in encoder.parameters() if p.requires_grad]
-    rate = LEARNING_RATE / (3 if start else 1)
+    rate = LEARNING_RATE / (2 if start else 1)
     optimizer = torch.optim.AdamW([*adapter, *head.parameters()], lr=rate, weight_decay=0.01)
     steps = epochs * -(-len(examples) // BATCH)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
