@@ -41,8 +41,16 @@ _SMALL_CAPITALS = dict(zip("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛ�
 _BOXED = {
     chr(first + i): chr(ord("a") + i) for first in (0x1F150, 0x1F170, 0x1F1E6) for i in range(26)
 }  # NFKC folds the white-on-paper boxed letters but not these
+_QUOTES = "\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a\uff02"
 _ALWAYS = str.maketrans(
-    {**dict.fromkeys(_APOSTROPHES, "'"), **dict.fromkeys(_DASHES, "-"), **_SMALL_CAPITALS, **_BOXED, **_ARABIC}
+    {
+        **dict.fromkeys(_QUOTES, '"'),
+        **dict.fromkeys(_APOSTROPHES, "'"),
+        **dict.fromkeys(_DASHES, "-"),
+        **_SMALL_CAPITALS,
+        **_BOXED,
+        **_ARABIC,
+    }
 )
 
 # Letters of Cyrillic and Greek that look like Latin ones. Applied only to words that also hold a Latin letter.
@@ -110,6 +118,7 @@ def normalise(text: str) -> str:
         text = _EMOJI_IN_WORD.sub("", text)
         text = _EMOJI_ALONE.sub(lambda found: _SAID_BY_EMOJI.get(found[0], " "), text)
         text = _LETTERS.sub(_to_latin, text)
+    text = " ".join(text.replace('"', " ").split())
     text = _SPACED_OUT.sub(_join_letters, text)
     lists = words()
     text = " ".join([_plain_token(token, lists) for token in text.split()])
@@ -175,18 +184,24 @@ def _undisguised(token: str, lists: Words) -> str:
         return token
     if core.endswith(_CONTRACTED):
         return token
-    for candidate in _candidates(core, lists):
-        if candidate in lists.watch_words:
-            return token.replace(core, candidate, 1)
-    parts = [part for part in _PUNCTUATION_INSIDE.split(core) if part]
-    if len(parts) > 1 and all(part in lists.watch_words for part in parts):  # kill-myself, end...it
-        return token.replace(core, " ".join(parts), 1)
+    known = _known(core, lists)
+    if known:
+        return token.replace(core, known, 1)
+    parts = [part for part in _JOINT.split(core.rstrip("!*-_~")) if part]
+    if len(parts) > 1 and all(words_of_parts := [_known(_unstretched(part, lists), lists) for part in parts]):
+        return token.replace(core, " ".join(filter(None, words_of_parts)), 1)  # kill-myself, end...it, s3lf-h@rm
     if _DIGIT_INSIDE.search(core):
         return token.replace(core, core.translate(_LEET), 1)
     return token
 
 
+def _known(core: str, lists: Words) -> str | None:
+    """The watch word that `core` is a disguise of."""
+    return next((candidate for candidate in _candidates(core, lists) if candidate in lists.watch_words), None)
+
+
 _DIGIT_INSIDE = re.compile(r"^[a-z]{1,12}[013457]{1,2}[a-z]{1,12}$")
+_JOINT = re.compile(r"[-._~|/\\+#]")  # between two words: kill-myself
 _PUNCTUATION_INSIDE = re.compile(r"[-._*~|/\\+#'\"]")
 
 

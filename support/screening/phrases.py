@@ -41,10 +41,12 @@ GAP = r",?(?: [^ .!?;]{1,30}){0,4} "
 _UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"
 _WORD_START = re.compile(rf"(?<![^\W_])[^\W_]|[{_UNSPACED}]")
 _SENTENCE_END = re.compile(rf"[.!?;\u061f](?= |$)|[\u3002\u0964]|[!?](?=[{_UNSPACED}])")
-_END_OF_PHRASE = rf"(?:(?<=[{_UNSPACED}])|(?![^\W_]))"
+_HAS_UNSPACED = re.compile(f"[{_UNSPACED}]")
+_END_OF_WORD = r"(?![^\W_])"
 _GROUP = re.compile(r"\{([a-z_]+)\}")
 
 Span = tuple[int, int]
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where PyYAML was built with it
 
 
 class RulesError(ValueError):
@@ -82,7 +84,8 @@ class PhraseBook:
         pattern = fold(pattern).strip()
         parsed: Any = sre_parser.parse(pattern.replace(" .. ", " "))  # without the gap, which is bounded by itself
         _check_bounded(parsed)
-        compiled = re.compile(f"(?:{pattern.replace(' .. ', GAP)}){_END_OF_PHRASE}")
+        end = "" if _HAS_UNSPACED.search(pattern) else _END_OF_WORD
+        compiled = re.compile(f"(?:{pattern.replace(' .. ', GAP)}){end}")
         for key in _beginnings(parsed):
             self._index.setdefault(key, []).append((name, compiled))
 
@@ -185,7 +188,7 @@ class PhraseRules(PhraseReader):
 
 def load_yaml(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
     except (OSError, yaml.YAMLError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         place = "" if line is None else f" near line {line + 1}; put quotes around what begins with {{"

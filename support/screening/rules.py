@@ -187,10 +187,21 @@ _RULE_KEYS = {
 }  # fmt: skip
 
 
-@lru_cache(maxsize=1)
 def rule_book() -> RuleBook:
-    """The rules of this project, loaded once."""
-    return RuleBook()
+    """The rules of this project, loaded once. Raises RulesError: a file cannot be used."""
+    loaded = _loaded()
+    if isinstance(loaded, RulesError):
+        raise loaded
+    return loaded
+
+
+@lru_cache(maxsize=1)
+def _loaded() -> RuleBook | RulesError:
+    """The book or what is wrong with it: a broken file is read once too, not at every message."""
+    try:
+        return RuleBook()
+    except RulesError as error:
+        return error
 
 
 @lru_cache(maxsize=1)

@@ -1,6 +1,7 @@
-"""Rule, reply and line files that are broken: the app starts, says so, and every reply is help."""
+"""Rule, reply, line and classifier files that are broken: the app starts, says so, and every reply is help."""
 
 import shutil
+import time
 
 import pytest
 
@@ -18,6 +19,7 @@ def broken(tmp_path_factory):
     (copy / "assets/screening/suicide.yaml").write_text("rules: [")
     (copy / "assets/replies/en.yaml").write_text("[]")
     (copy / "assets/crisis_lines.json").write_text("{}")
+    (copy / "assets/screening/classifier/head.safetensors").unlink()
     yield from start(tmp_path_factory.mktemp("broken"), project=copy, MODEL_ID="/no/such/model")
 
 
@@ -30,5 +32,10 @@ def test_every_reply_is_help(broken):
 
 def test_health_and_log_say_what_is_broken(broken):
     health = call(broken.url, "health", [])[0]
-    assert health["status"] == "degraded" and set(health["problems"]) == {"screening", "replies", "crisis_lines"}
+    end = time.monotonic() + 60
+    while health["classifier"] == "loading" and time.monotonic() < end:
+        time.sleep(1)
+        health = call(broken.url, "health", [])[0]
+    assert health["status"] == "degraded" and health["classifier"] == "off"
+    assert set(health["problems"]) == {"screening", "replies", "crisis_lines", "classifier"}
     assert "suicide.yaml" in health["problems"]["screening"] and "suicide.yaml" in broken.log.read_text()
