@@ -26,13 +26,6 @@ TEXTS = {
 WORDINGS = {"ai", "barriers", "grounding", "human"}
 BARRIERS = {"cost", "privacy", "police", "words", "not_bad_enough", "did_not_help", "only_talk_here"}
 WAYS = {"call", "text", "website"}
-REQUESTS = (
-    "human",
-    "method",
-    "diagnosis",
-    "medication",
-    "barriers",
-)  # what `request` has words for, besides the barriers
 LAST_RESORT = (
     "If your life may be in danger, call {emergency} now. You can also talk to a person: {lines}\n\n"
     "I am an AI, and my fuller answers could not be loaded."
@@ -100,7 +93,7 @@ def already_asked(turns: Sequence[Message]) -> bool:
 
 
 def request(name: str, country: str, turn: int = 0, language: str = DEFAULT) -> str:
-    """The fixed answer to a request that `screening.request` found: one of REQUESTS, or "barriers.<choice>"."""
+    """The fixed answer to a request that `screening.request` found ("human", "method", ...), or "barriers.<choice>"."""
     texts = _texts(language)
     if not texts:
         return _filled(LAST_RESORT, country, texts)
@@ -196,11 +189,13 @@ def _fault_in(texts: Any) -> str:
         return f"{', '.join(sorted(wrong))}: must be a text, or a list of texts where there are several wordings"
     if not isinstance(texts["ways"], dict) or not all(_text(texts["ways"].get(way)) for way in WAYS):
         return "ways: needs call, text and website"
-    choices = texts["barrier_choices"]
-    if not isinstance(choices, dict) or not all(
-        _text(c.get("say")) and _text(c.get("answer")) for c in choices.values()
+    barriers = texts["barrier_choices"]
+    if (
+        not isinstance(barriers, dict)
+        or set(barriers) != BARRIERS
+        or not all(map(_says_and_answers, barriers.values()))
     ):
-        return "barrier_choices: each needs say and answer"
+        return f"barrier_choices: give say and answer for each of {', '.join(sorted(BARRIERS))}"
     shape, categories = texts["shape"], texts["categories"]
     if not isinstance(shape, dict) or not all(_text(shape.get(level)) for level in ("level_2", "level_3")):
         return "shape: needs level_2 and level_3"

@@ -63,7 +63,8 @@ def test_policy(category):
 def test_level_3_opens_with_the_emergency_number(category, country):
     for turn in range(6):
         reply = replies.crisis(3, category, country, turn)
-        assert reply.startswith(f"**Please call {crisis_lines.emergency_number(country)} now")
+        numbers_or_words = " / ".join(crisis_lines.emergency_numbers(country)) or ENGLISH["emergency_in_words"]
+        assert reply.startswith(f"**Please call {numbers_or_words} now")
         assert numbers(reply)[0] == (crisis_lines.emergency_numbers(country) or ["112"])[0]
         assert QUESTION not in reply
 
