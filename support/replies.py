@@ -7,7 +7,7 @@ and a short reply in the code for English; `problem()` tells what is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -228,16 +228,18 @@ def _wordings(value: Any) -> bool:
 
 def _plain(part: str, country: str, language: str, **values: str) -> str:
     texts = _texts(language)
-    return _filled(texts[part] if texts else LAST_RESORT, country, texts, **values)
+    return _filled(texts[part] if texts else LAST_RESORT, country, texts, values=values)
 
 
-def _filled(template: str, country: str, texts: dict[str, Any], *, most_lines: int = 2, **values: str) -> str:
+def _filled(
+    template: str, country: str, texts: dict[str, Any], *, most_lines: int = 2, values: Mapping[str, str] | None = None
+) -> str:
     """`template` with its placeholders; `texts` of the language, empty where nothing could be loaded."""
     emergency = " / ".join(crisis_lines.emergency_numbers(country))
     values = {
         "emergency": emergency or texts.get("emergency_in_words", crisis_lines.EMERGENCY_IN_WORDS),
         "lines": _lines(country, most_lines, texts.get("ways", {})),
-        **values,
+        **(values or {}),
     }
     for name, value in values.items():
         template = template.replace("{" + name + "}", value)

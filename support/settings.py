@@ -51,8 +51,8 @@ class Settings:
     max_new_tokens: int = _variable(
         "MAX_NEW_TOKENS", 256, "Longest reply, in tokens, unless the person chooses another"
     )
-    screening_encoder: str = _variable(
-        "SCREENING_ENCODER", "", "Sentence encoder of the screening classifier: empty for the embedded one, or a Hub id"
+    encoder_id: str = _variable(
+        "ENCODER_ID", "", "Sentence encoder of the screening classifier: empty for the embedded one, or a Hub id"
     )
     default_country: str = _variable("DEFAULT_COUNTRY", "", "Two-letter country preselected in the help panel")
 

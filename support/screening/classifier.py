@@ -186,7 +186,7 @@ class _Shared:
         with self._lock:
             if self._classifier is None and self.problem is None:
                 try:
-                    self._classifier = Classifier(encoder=Settings.from_env().screening_encoder)
+                    self._classifier = Classifier(encoder=Settings.from_env().encoder_id)
                 except ClassifierError as error:
                     self.problem = str(error)
                     log.error("The screening classifier is off, the rules go on: %s", error)
