@@ -85,7 +85,7 @@ class Classifier:
         """One score for each text: of its windows, the one most at risk."""
         import torch
 
-        parts = [windows(normalise(_both_ends(text)), self.tokenizer) for text in texts]
+        parts = [windows(normalise(_readable(text)), self.tokenizer) for text in texts]
         flat = [ids for windows_of_text in parts for ids in windows_of_text]
         with torch.inference_mode():
             outputs = self.head(pooled(self.encoder, flat))
@@ -102,8 +102,11 @@ class Classifier:
         return scores
 
 
-def _both_ends(text: str) -> str:
-    return text if len(text) <= READ_CHARS else f"{text[: READ_CHARS // 2]} {text[-READ_CHARS // 2 :]}"
+def _readable(text: str) -> str:
+    """The part that is read, without halves of characters: the tokenizer takes none."""
+    if len(text) > READ_CHARS:
+        text = f"{text[: READ_CHARS // 2]} {text[-READ_CHARS // 2 :]}"
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _likeliest(values: Sequence[float]) -> str:

@@ -111,7 +111,7 @@ class _Learned:
 
 
 def _helped(turns: Sequence[Message]) -> bool:
-    """Whether the assistant's turn just before the newest, or one of the three before it, names a crisis line."""
+    """Whether one of the assistant's last HELP_LASTS turns names a crisis line."""
     replies = [turn["content"] for turn in turns if turn["role"] == "assistant"]
     return any(names_a_line(reply) for reply in replies[-HELP_LASTS:])
 
