@@ -186,7 +186,7 @@ def test_private_handlers_screen_too(app):
         assert "process_completed" in text and '"source":"model"' not in text.replace(" ", "")
         assert "988" in text, app.log.read_text()[-3000:]
         reached += 1
-    assert reached == 4
+    assert reached == 5
 
 
 def test_a_forged_chat_is_not_quoted_in_the_log(app):
