@@ -37,6 +37,7 @@ format: $(VENV)/dev.done
 
 bench: $(VENV)/run.done
 	@$(BIN)/python -m benchmarks.quantization
+	@$(BIN)/python -m benchmarks.screening
 
 clean:
 	rm -rf $(VENV)

@@ -32,6 +32,9 @@ def _directory(name: str, url: str) -> dict[str, Any]:
 
 MOST_AGE = timedelta(days=548)  # a verified line is verified again within 18 months; a test fails where one is not
 _DIRECTORY_SITE = "findahelpline.com"
+_CALLED = re.compile(
+    r"(?:call|dial|ring|phone|text|tel:|sms:|line|samaritans)[^\d.!?]{0,30}?(\d[\d \-]*\d)", re.IGNORECASE
+)
 _ISO_DATE = re.compile(r"20\d\d-[01]\d-[0-3]\d")
 _FALLBACK: dict[str, Any] = {
     INTERNATIONAL: {
@@ -130,11 +133,23 @@ def known_numbers() -> frozenset[str]:
 
 
 def names_a_line(text: str) -> bool:
-    """Whether a reply names a crisis line: a number of the data with three digits or more, or the directory's site."""
-    if _DIRECTORY_SITE in text:
+    """Whether a reply names a crisis line: its link or website, or its number after a word such as "call".
+
+    A number alone is not enough: "100 percent" is no help.
+    """
+    numbers, sites = _ways_to_lines()
+    if any(site in text for site in sites):
         return True
-    runs = re.findall(r"\d[\d \-]*\d", text)
-    return any(len(digits := re.sub(r"\D", "", run)) > 2 and digits in known_numbers() for run in runs)
+    return any(re.sub(r"\D", "", found[1]) in numbers for found in _CALLED.finditer(text))
+
+
+@lru_cache(maxsize=1)
+def _ways_to_lines() -> tuple[frozenset[str], frozenset[str]]:
+    """Digits of the lines' numbers, without emergency numbers, and the addresses of their websites."""
+    lines = [line for entry in _countries().values() for line in entry["lines"]]
+    written = [line[key] or "" for line in lines for key in ("dial", "sms")]
+    numbers = {re.sub(r"\D", "", run) for text in written for run in re.findall(r"\d[\d \-]*\d", text)}
+    return frozenset(numbers), frozenset(filter(None, (line["url"] for line in lines))) | {_DIRECTORY_SITE}
 
 
 def checked_on(lines: list[dict[str, Any]]) -> str | None:

@@ -37,7 +37,6 @@ def language_of(messages: Sequence[str]) -> str:
     return DEFAULT
 
 
-@lru_cache(maxsize=1)
 def languages() -> dict[str, str]:
     """Code -> the language's own name."""
     return {code: entry["name"] for code, entry in _table().items()}
@@ -81,14 +80,35 @@ def _languages_of_words() -> dict[str, tuple[str, ...]]:
 
 
 def _folded(text: str) -> str:
-    """Small letters without accents, which many leave out; the typographic apostrophe as the plain one."""
+    """Small letters without accents, which many leave out; the typographic apostrophe as the plain one.
+
+    Less than `normalise.fold`, and not that one: screening imports this module.
+    """
     letters = unicodedata.normalize("NFKD", text.replace("\u2019", "'").casefold())
     return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
 
-@lru_cache(maxsize=1)
+def problem() -> str | None:
+    """What is wrong with the file, so that every reply is in English; None where nothing is."""
+    return _loaded()[1]
+
+
 def _table() -> dict[str, dict[str, str]]:
-    return yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    return _loaded()[0]
+
+
+@lru_cache(maxsize=1)
+def _loaded() -> tuple[dict[str, dict[str, str]], str | None]:
+    """The file, or English alone and what is wrong: no fault in it may keep a reply from a person."""
+    try:
+        table = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+        if not all(
+            isinstance(entry["name"], str) and isinstance(entry.get("words", ""), str) for entry in table.values()
+        ):
+            raise TypeError
+        return {DEFAULT: table[DEFAULT], **table}, None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        return {DEFAULT: {"name": "English"}}, f"{FILE.name} cannot be used ({type(error).__name__})."
 
 
 def texts_of_user(turns: Iterable) -> list[str]:

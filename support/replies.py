@@ -16,6 +16,7 @@ import yaml
 
 from support import crisis_lines
 from support.languages import DEFAULT, languages
+from support.languages import problem as languages_problem
 from support.prompt import Message
 
 FOLDER = Path(__file__).parent.parent / "assets" / "replies"
@@ -174,7 +175,7 @@ def refused(problem: str, language: str = DEFAULT) -> str:
 
 def problem() -> str | None:
     """What is wrong with the files; None where nothing is. A language without a file is one."""
-    return next(filter(None, (_loaded(code)[1] for code in languages())), None)
+    return languages_problem() or next(filter(None, (_loaded(code)[1] for code in languages())), None)
 
 
 def _fault_in(texts: Any) -> str:

@@ -27,6 +27,7 @@ from support.screening import assess, check_reply, classifier, rules_version
 from support.screening.state import AT_RISK
 
 MOST_LINES = 10_000  # of one run; more are refused, so that a wrong file shows at once
+ALL = "~ all"  # sorts behind the kinds
 Z_95 = 1.959964
 
 
@@ -115,15 +116,13 @@ def _messages(row: Any) -> list[Message]:
 def _labelled(row: Any) -> dict[str, Any]:
     """kind, whether risk is there (None: not labelled), and the level found at any user turn.
 
-    A row's kind is its source and level; where it names a language and a kind of its own, as the frozen set does, those.
+    A row's kind is its own where it names one, as the frozen set does, else its source and level.
     """
     turns = _messages(row)
     level, at_risk = row.get("level"), row.get("at_risk")
     risk = level >= AT_RISK if isinstance(level, int) else bool(at_risk) if isinstance(at_risk, int) else None
-    if "kind" in row:
-        kind = f"{row.get('language', '')} {row['kind']}".strip()
-    else:
-        kind = str(row.get("source", "all")) + ("" if level is None else f" level {level}")
+    source = str(row.get("source", "all")) + ("" if level is None else f" level {level}")
+    kind = str(row.get("kind", source))
     ends = [i + 1 for i, turn in enumerate(turns) if turn["role"] == "user"]
     return {"kind": kind, "risk": risk, "found": max((assess(turns[:end]).level for end in ends), default=0)}
 
@@ -143,10 +142,11 @@ class Kind:
 
 
 def by_kind(rows: Iterable[dict[str, Any]]) -> list[Kind]:
-    """Rows as `_labelled` makes them, counted. One kind holds rows with risk or without, not both."""
+    """Rows as `_labelled` makes them, counted: those with and without risk apart, and all of each."""
     counts: dict[tuple[str, bool | None], list[int]] = defaultdict(list)
     for row in rows:
-        counts[row["kind"], row["risk"]].append(row["found"] >= AT_RISK)
+        for name in (row["kind"], ALL):
+            counts[name, row["risk"]].append(row["found"] >= AT_RISK)
     order = {True: 0, False: 1, None: 2}
     return [
         Kind(name, len(found), sum(found), risk)
@@ -169,7 +169,7 @@ def table(kinds: Sequence[Kind]) -> str:
 def _plotted(kinds: Sequence[Kind], path: Path) -> str:
     """Saves the table as bars with their intervals. Returns a sentence that says where, or what is missing."""
     try:
-        from matplotlib.figure import Figure  # not needed by the app, so it comes with the extra for training
+        from matplotlib.figure import Figure
     except ImportError:
         return "No plot: pip install matplotlib"
     figure = Figure(figsize=(9, 1.2 + 0.32 * len(kinds)), layout="constrained")

@@ -26,7 +26,7 @@ from typing import Any
 from support.screening.encoder import EncoderError, load
 from support.screening.normalise import ASSETS, normalise
 from support.screening.rules import CATEGORIES
-from support.settings import Settings
+from support.settings import Settings, SettingsError
 
 FOLDER = ASSETS / "classifier"
 CARD = "classifier.json"
@@ -35,7 +35,7 @@ PREFIX = "query: "  # what multilingual-e5 was trained to read before a text (it
 LEVELS = 3  # outputs of the head: level >= 1, >= 2, >= 3; then one for each category
 MOST_TOKENS = 256  # of one window: about 180 words
 MOST_WINDOWS = 3  # of one message: beginning, middle and end; the rules read all of it
-READ_CHARS = 8_000  # what a person can send; of a longer text, the beginning and the end
+READ_CHARS = 8_000  # that are cut into tokens; of a longer text, the beginning and the end
 KEPT_SCORES = 4_096
 
 log = logging.getLogger(__name__)
@@ -73,9 +73,7 @@ class Classifier:
             raise ClassifierError(str(error)) from error
         except ImportError as error:
             raise ClassifierError(f"The classifier needs {error.name}: pip install -r requirements.txt") from error
-        except (
-            Exception
-        ) as error:  # a file that is missing, cut short or another's: any library may be the one to say so
+        except Exception as error:  # missing, cut short or another's file: any library may be the one to say so
             raise ClassifierError(
                 f"The classifier in {folder.name}/ cannot be loaded ({type(error).__name__}). "
                 "Restore the folder, or make it again: python -m training.screening train"
@@ -190,7 +188,7 @@ class _Shared:
             if self._classifier is None and self.problem is None:
                 try:
                     self._classifier = Classifier(encoder=Settings.from_env().encoder_id)
-                except ClassifierError as error:
+                except (ClassifierError, SettingsError) as error:
                     self.problem = str(error)
                     log.error("The screening classifier is off, the rules go on: %s", error)
             return self._classifier

@@ -107,7 +107,7 @@ def problems_in(before: str, sentence: str, allowed_numbers: frozenset[str]) -> 
         problems.add("url")
     if _DOSE.search(_plain_digits(text)):
         problems.add("medication")
-    if _in_another_language(sentence):
+    if _in_another_language(sentence) or _in_another_language(text):
         problems.add("unchecked_language")
     return sorted(problems)
 

@@ -161,7 +161,6 @@ class PhraseRules(PhraseReader):
     def __init__(self, file: str, folder: Path = ASSETS) -> None:
         """Raises RulesError: an entry cannot be used."""
         super().__init__(folder)
-        self.file = file
         self.data = load_yaml(folder / file)
         self.unless: dict[str, tuple[str, ...]] = {}
         self.examples: dict[str, dict[str, list[str]]] = {}

@@ -63,20 +63,21 @@ def assess(turns: Sequence[Message]) -> Assessment:
     readings = list(_user_turns(turns, book))
     if not readings:
         return NOTHING
-    learned = _Learned([turns[i]["content"] for i in _places(turns)])
-    level, quiet, source, hits = 0, 0, [], []
+    places = _places(turns)
+    learned = _Learned([turns[i]["content"] for i in places])
+    level, quiet, source, hits, last_risk = 0, 0, [], [], 0
     for i in range(len(readings)):
         hits = _by_level([*_hits(readings[max(0, i - TOGETHER + 1) : i + 1], book), *learned.hits(i, level)])
         newest = hits[0].level if hits else 0
         if newest >= AT_RISK:
-            quiet = 0
+            quiet, last_risk = 0, places[i]
             if newest >= level:
                 level, source = newest, hits
         else:
             quiet += 1
             if quiet % QUIET_TURNS == 0 and level > 1:
                 level -= 1
-    return _assessment(level, source, hits, helped=_helped(turns))
+    return _assessment(level, source, hits, helped=_helped(turns[last_risk:]))
 
 
 class _Learned:
@@ -111,7 +112,7 @@ class _Learned:
 
 
 def _helped(turns: Sequence[Message]) -> bool:
-    """Whether one of the assistant's last HELP_LASTS turns names a crisis line."""
+    """Whether one of the assistant's last HELP_LASTS turns names a crisis line. `turns`: since the person was at risk."""
     replies = [turn["content"] for turn in turns if turn["role"] == "assistant"]
     return any(names_a_line(reply) for reply in replies[-HELP_LASTS:])
 

@@ -19,6 +19,7 @@ def broken(tmp_path_factory):
     (copy / "assets/screening/suicide.yaml").write_text("rules: [")
     (copy / "assets/replies/en.yaml").write_text("[]")
     (copy / "assets/crisis_lines.json").write_text("{}")
+    (copy / "assets/languages.yaml").write_text("- not a table")
     (copy / "assets/screening/classifier/head.safetensors").unlink()
     yield from start(tmp_path_factory.mktemp("broken"), project=copy, MODEL_ID="/no/such/model")
 

@@ -177,7 +177,7 @@ def test_after_a_crisis_reply_the_person_can_go_on_talking(scripted):
 @pytest.mark.parametrize(
     ("message", "request_id", "says"),
     [
-        ("Are you a real person?", "human", "I am an AI"),
+        ("Are you a real person?", "human", "I am not human"),
         ("Can you diagnose me?", "diagnosis", "cannot tell you what you have"),
         ("Should I stop taking my antidepressants?", "medication", "cannot advise on medicine"),
     ],
@@ -185,7 +185,7 @@ def test_after_a_crisis_reply_the_person_can_go_on_talking(scripted):
 def test_a_request_gets_its_fixed_answer_and_no_model_is_asked(scripted, message, request_id, says):
     engine = scripted()
     reply = ask(message, engine=engine)[-1]
-    assert says in reply.text or "I am not human" in reply.text
+    assert says in reply.text
     assert reply.receipt["source"] == "template" and reply.receipt["evidence"][0] == f"request.{request_id}"
     assert engine.asked == []
 

@@ -194,6 +194,8 @@ def test_the_report_names_the_lines():
         ("You can call 988.", True),
         ("Samaritans: 116 123", True),
         ("Look at https://findahelpline.com", True),
+        ("I am 100 percent here for you, and so are 135 people.", False),
+        ("Call 911.", False),
         ("I am 98 years old, and in 2019 I was 91.", False),
         ("", False),
     ],

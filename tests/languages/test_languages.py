@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support import replies
 from support.languages import language_of, languages, texts_of_user
 from support.replies import FOLDER
 from training.screening.dataset import read_examples
@@ -61,3 +62,22 @@ def test_any_text_has_a_language(messages):
 def test_only_the_persons_words_count():
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
     assert texts_of_user(turns) == ["a", "c"]
+
+
+@pytest.mark.parametrize("content", [None, b"[]", b"es: 1", b"a: [", b"\xff\xfe\x00"])
+def test_a_broken_file_leaves_english(tmp_path, monkeypatch, content):
+    from support import languages as module
+
+    path = tmp_path / "languages.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setattr(module, "FILE", path)
+    module._loaded.cache_clear()
+    module._languages_of_words.cache_clear()
+    try:
+        assert language_of(["ya no quiero vivir"]) == "en" and set(languages()) == {"en"}
+        assert "languages.yaml" in (module.problem() or "") and "languages.yaml" in (replies.problem() or "")
+        assert "988" in replies.crisis(2, "suicide", "US", language="es") and "988" in replies.fault("US")
+    finally:
+        module._loaded.cache_clear()
+        module._languages_of_words.cache_clear()

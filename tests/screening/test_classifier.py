@@ -202,4 +202,7 @@ def test_scores_are_probabilities_and_categories_known(real):
 
 def test_the_card_says_what_it_was_trained_on():
     card = json.loads((FOLDER / "classifier.json").read_text())
+    from training.screening.__main__ import THRESHOLDS
+
+    assert card["thresholds"] == THRESHOLDS
     assert card["encoder"] == "embedded" and card["passes"] and set(card["thresholds"]) == set(Scripted().thresholds)

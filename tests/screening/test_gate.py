@@ -155,6 +155,10 @@ def test_a_language_that_the_rules_cannot_read_is_not_shown(text):
     assert check_reply("That sounds hard. " + text) == ["unchecked_language"]
 
 
+def test_short_sentences_of_another_language_are_seen_together():
+    assert check_reply("Lo siento. No puedo. Estoy aquí.") == ["unchecked_language"]
+
+
 @pytest.mark.parametrize("text", ["Telefono Amico may listen.", "Ça va? That is a start."])
 def test_a_foreign_word_may_stand(text):
     assert check_reply(text) == []

@@ -48,6 +48,11 @@ def test_nothing_is_carried_before_a_line_was_named():
     assert (found.level, found.category, found.carried, found.newest_level) == (2, "suicide", False, 0)
 
 
+def test_a_line_named_before_the_risk_is_no_help_for_it():
+    other = {"role": "assistant", "content": "That sounds hard. Tell me more."}
+    assert not assess([*users("hello"), HELP, *users("I want to kill myself"), other, *users("we had soup")]).carried
+
+
 def test_help_must_come_again_when_it_is_out_of_view():
     small_talk = [{"role": "assistant", "content": "I see."}, *users("we had soup")]
     assert assess(helped("I want to kill myself", "we had soup")).carried

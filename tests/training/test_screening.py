@@ -52,3 +52,15 @@ def test_training_saves_what_the_app_loads(tmp_path, capsys):
     save(tmp_path / "next", further, card_of(examples, "embedded", 1, tmp_path))
     assert len(Classifier(tmp_path / "next").card["passes"]) == 2
     assert Classifier(tmp_path / "next")([examples[0].text])[0].at_risk != before.at_risk
+
+
+@pytest.mark.model
+def test_holdout_and_baseline_print_their_tables(monkeypatch, capsys):
+    from training.screening import __main__ as command
+
+    few = [e for e in read_examples() if e.author in ("en_young", "es", "en_adults") and len(e.text) < 60]
+    monkeypatch.setattr(command, "read_examples", lambda: few[::4])
+    assert command.main(["holdout", "es", "--epochs", "1"]) == 0
+    assert "~ all" in capsys.readouterr().out
+    assert command.main(["baseline"]) == 0
+    assert "en_adults" in capsys.readouterr().out
