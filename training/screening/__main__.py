@@ -7,7 +7,8 @@
 Examples are tab-separated lines in `examples/`, one file for each author and language: level, category, kind, text. All
 were written for this project. A file is held out whole, never a random part of it: what one author writes is alike.
 
-LoRA over all linear layers of the encoder, one linear head with ordinal outputs (level >= 1, >= 2, >= 3) and categories.
+LoRA over all linear layers of the encoder, one linear head with ordinal outputs (level >= 1, >= 2, >= 3) and categories;
+beside it a linear model over n-grams (`ngrams`).
 A third of the examples of each epoch is put beside another of its language, so that a clause in a long text is found and a
 long sad text is not at risk for its length. Seeds are fixed.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,25 +29,40 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
-from support.screening.classifier import CARD, FOLDER, HEAD, LEVELS, new_head, pooled, windows
+from support.screening.classifier import (
+    CARD,
+    FOLDER,
+    HEAD,
+    LEVELS,
+    Classifier,
+    fast_arithmetic,
+    new_head,
+    pooled,
+    windows,
+)
 from support.screening.encoder import EMBEDDED, load
-from support.screening.normalise import normalise
+from support.screening.ngrams import Ngrams
+from support.screening.normalise import normalise, undisguised
 from support.screening.rules import CATEGORIES
 from training.screening.dataset import Example, read_examples
+from training.screening.measure import baseline, in_batches, report
+from training.screening.ngrams import fit
 
 RANK = 16
 BATCH = 32
 LEARNING_RATE = 1e-3
 WARMUP = 0.1
 BESIDE_ANOTHER = 0.33
+PLAIN, SMALL = 0.1, 0.1  # shares of an epoch that are spelled more plainly than they were written
 MOST_TOGETHER = 700  # characters of two texts in one: more, and the window would cut one of them off
 SEED = 7
 EPOCHS = 4
 WEIGHT_OF_LEVELS = torch.tensor([0.5, 1.0, 0.5])
 WEIGHT_OF_CATEGORY = 0.2
+NGRAM_WEIGHT = 0.8  # of the n-grams' log-odds beside the encoder's
 # From which probability on a score counts. Chosen on the development file and the totals of the frozen conversations, so
 # the figures on both are a little too good.
-THRESHOLDS = {"at_risk": 0.9, "after_risk": 0.5, "joined": 0.95, "imminent": 0.7}
+THRESHOLDS = {"at_risk": 0.9, "after_risk": 0.5, "joined": 0.95, "imminent": 0.7, "doubt": 0.02}
 
 
 @dataclass(frozen=True)
@@ -76,12 +93,11 @@ def train(
     optimizer = torch.optim.AdamW([*adapter, *head.parameters()], lr=rate, weight_decay=0.01)
     steps = epochs * -(-len(examples) // BATCH)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
-    bf16 = torch.cpu._is_avx512_bf16_supported()  # faster where the processor multiplies bf16, slower where not
     started, running = time.monotonic(), 0.0
     for epoch in range(epochs):
         encoder.train()
         for step, batch in enumerate(_batches(examples, tokenizer, draw), start=1):
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            with fast_arithmetic():
                 vectors = pooled(encoder, [ids for ids, _ in batch])
             loss = _loss(head(vectors), [example for _, example in batch])
             loss.backward()
@@ -124,11 +140,20 @@ def _batches(
     for example in examples:
         if draw.random() < BESIDE_ANOTHER:
             example = _beside(example, draw.choice(by_language[example.language]), draw)
-        rows.append((windows(normalise(example.text), tokenizer)[0], example))
+        rows.append((windows(_spelled(example.text, draw), tokenizer)[0], example))
     rows.sort(key=lambda row: len(row[0]) + draw.random() * 8)
     batches = [rows[i : i + BATCH] for i in range(0, len(rows), BATCH)]
     draw.shuffle(batches)
     yield from batches
+
+
+def _spelled(text: str, draw: random.Random) -> str:
+    """As the classifier will read it; some in small letters, some without accents and short forms too."""
+    way = draw.random()
+    if way < PLAIN:
+        return normalise(text)
+    text = undisguised(text)
+    return text.lower() if way < PLAIN + SMALL else text
 
 
 def _beside(one: Example, other: Example, draw: random.Random) -> Example:
@@ -148,77 +173,10 @@ def _loss(outputs: Any, examples: Sequence[Example]) -> Any:
     return (losses * WEIGHT_OF_LEVELS).sum(-1).mean() + WEIGHT_OF_CATEGORY * named
 
 
-# Telling how well it does
-
-
-def probabilities(trained: Trained, texts: Sequence[str]) -> list[float]:
-    """Of each text, how likely it is at risk: the highest of its windows."""
-    found = []
-    with torch.inference_mode():
-        for text in texts:
-            vectors = pooled(trained.encoder, windows(normalise(text), trained.tokenizer))
-            found.append(float(torch.sigmoid(trained.head(vectors)[:, 1]).max()))
-    return found
-
-
-def report(examples: Sequence[Example], scores: Sequence[float]) -> str:
-    """By author and kind, the share at or above some thresholds: recall of what is at risk, false positives of the rest."""
-    marks = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
-    lines = [f"{'author':<12}{'kind':<16}{'at risk':<9}{'rows':>5}  " + "".join(f"{'>= ' + str(m):>9}" for m in marks)]
-    groups: dict[tuple[str, str, bool], list[float]] = {}
-    for example, score in zip(examples, scores, strict=True):
-        risk = example.level >= 2
-        groups.setdefault((example.author, example.kind, risk), []).append(score)
-        groups.setdefault(("~ all", "", risk), []).append(score)
-    lines += [_row(*key, groups[key], marks) for key in sorted(groups)]
-    return "\n".join(lines)
-
-
-def _row(author: str, kind: str, risk: bool, rows: Sequence[float], marks: Sequence[float]) -> str:
-    shares = "".join(f"{sum(value >= mark for value in rows) / max(1, len(rows)):>9.3f}" for mark in marks)
-    return f"{author:<12}{kind:<16}{'yes' if risk else 'no':<9}{len(rows):>5}  {shares}"
-
-
-def baseline(examples: Sequence[Example], encoder_name: str) -> str:
-    """Each author held out in turn: what a logistic regression over the untrained encoder's vectors would find."""
-    encoder, tokenizer = load(encoder_name)
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    with torch.inference_mode():
-        vectors = torch.cat([pooled(encoder, windows(normalise(e.text), tokenizer)[:1]) for e in examples])
-    risk = torch.tensor([float(e.level >= 2) for e in examples])
-    lines = [f"{'held out':<12}{'rows':>6}{'area under ROC':>16}{'recall at 5 % false positives':>31}"]
-    for author in sorted({e.author for e in examples}):
-        held = torch.tensor([e.author == author for e in examples])
-        found = _logistic_regression(vectors[~held].clone(), risk[~held], vectors[held].clone())
-        yes, no = found[risk[held] == 1], found[risk[held] == 0]
-        area = (yes[:, None] > no[None]).float().mean()
-        recall = (yes > torch.quantile(no, 0.95)).float().mean()
-        lines.append(f"{author:<12}{int(held.sum()):>6}{area:>16.3f}{recall:>31.3f}")
-    return "\n".join(lines)
-
-
-def _logistic_regression(known: Any, labels: Any, unknown: Any, penalty: float = 0.02) -> Any:
-    """Log-odds of `unknown`; features standardised on `known`."""
-    mean, spread = known.mean(0), known.std(0)
-    weights = torch.zeros(known.shape[1], requires_grad=True)
-    bias = torch.zeros(1, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights, bias], max_iter=200)
-
-    def closure() -> Any:
-        optimizer.zero_grad()
-        odds = (known - mean) / spread @ weights + bias
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(odds, labels) + penalty * weights.square().sum()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    return ((unknown - mean) / spread @ weights + bias).detach()
-
-
-def save(folder: Path, trained: Trained, card: dict[str, Any]) -> None:
-    """Adapter in fp16, head and card: what `support.screening.classifier` reads."""
+def save(folder: Path, trained: Trained, ngrams: Ngrams, card: dict[str, Any]) -> None:
+    """Adapter and n-grams in fp16, head and card: what `support.screening.classifier` reads."""
     folder.mkdir(parents=True, exist_ok=True)
+    ngrams.save(folder)
     trained.encoder.peft_config["default"].base_model_name_or_path = ""  # the card names the encoder
     trained.encoder.peft_config["default"].save_pretrained(str(folder))
     adapter = {name: value.half().contiguous() for name, value in get_peft_model_state_dict(trained.encoder).items()}
@@ -236,6 +194,7 @@ def card_of(examples: Sequence[Example], encoder_name: str, epochs: int, start: 
             {"examples": len(examples), "authors": len({e.author for e in examples}), "epochs": epochs},
         ],
         "rank": RANK,
+        "ngram_weight": NGRAM_WEIGHT,
         "seed": SEED,
         "thresholds": THRESHOLDS,
     }
@@ -254,19 +213,25 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command == "baseline":
         print(baseline(examples, options.encoder))
         return 0
+    held = [e for e in examples if e.author in options.authors]
     if options.command == "holdout":
-        held = [e for e in examples if e.author in options.authors]
         if not held:
             parser.error(f"name authors to hold out, of {', '.join(sorted({e.author for e in examples}))}")
-        kept = [e for e in examples if e.author not in options.authors]
-        *_, trained = train(kept, options.encoder, options.epochs)
-        print(report(held, probabilities(trained, [e.text for e in held])))
+        with tempfile.TemporaryDirectory() as folder:
+            make([e for e in examples if e not in held], options.encoder, options.epochs, None, Path(folder))
+            print(report(held, [score.at_risk for score in in_batches(Classifier(Path(folder)), held)]))
         return 0
-    card = card_of(examples, options.encoder, options.epochs, options.start)
-    for trained in train(examples, options.encoder, options.epochs, options.start):
-        save(options.out, trained, card)
-        print(f"Saved to {options.out}.", flush=True)
+    make(examples, options.encoder, options.epochs, options.start, options.out)
     return 0
+
+
+def make(examples: Sequence[Example], encoder_name: str, epochs: int, start: Path | None, out: Path) -> None:
+    """Train on `examples`; saved to `out` after each epoch, so that a kill loses one epoch at most."""
+    card = card_of(examples, encoder_name, epochs, start)
+    ngrams = fit(examples)
+    for trained in train(examples, encoder_name, epochs, start):
+        save(out, trained, ngrams, card)
+        print(f"Saved to {out}.", flush=True)
 
 
 if __name__ == "__main__":
