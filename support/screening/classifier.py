@@ -4,8 +4,8 @@
 
 A sentence encoder (`encoder`) with a LoRA adapter of this project and a linear head, and a linear model over runs of letters
 and words (`ngrams`), whose log-odds are added; in `assets/screening/classifier/`, made by `python -m training.screening`.
-It can only add to what the rules find. Where it cannot be loaded or breaks,
-`classify` says so by None, the rules go on alone, and `state()` tells the page and /health.
+What its scores do beside the rules is `state`'s matter. Where it cannot be loaded or breaks, `classify` says so by None, the
+rules go on alone, and `state()` tells the page and /health.
 
 Keeps no text: scores of the last messages stay in memory under a digest, so that a long conversation is not read anew
 at every turn.
@@ -248,8 +248,11 @@ def classify(texts: Sequence[str]) -> list[Score] | None:
 
 
 def thresholds() -> dict[str, float]:
-    """From which probability on a score counts: `at_risk` of one message, `after_risk` after an earlier one was, `joined`
-    of the last turns read as one, `imminent`; below `doubt`, a rule of level 2 does not count. Empty where the classifier cannot be used."""
+    """From which probability on a score counts. Empty where the classifier cannot be used.
+
+    `at_risk` of one message, `after_risk` after an earlier one was, `joined` of the last turns read as one; `imminent` of
+    level 3; below `doubt`, a rule of level 2 counts as level 1.
+    """
     classifier = _shared.classifier()
     return classifier.thresholds if classifier else {}
 

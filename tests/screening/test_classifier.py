@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from support.screening import assess, classifier
-from support.screening.classifier import FOLDER, MOST_TOKENS, MOST_WINDOWS, Classifier, ClassifierError, Score, windows
+from support.screening.classifier import (
+    FOLDER,
+    MOST_TOKENS,
+    MOST_WINDOWS,
+    TURN,
+    Classifier,
+    ClassifierError,
+    Score,
+    windows,
+)
 from support.screening.encoder import EncoderError, load
 from support.screening.rules import CATEGORIES
 
@@ -21,7 +30,7 @@ class Scripted:
 
     def __init__(self, **scores):
         self.scores, self.read = scores, []
-        self.thresholds = {"at_risk": 0.6, "after_risk": 0.3, "joined": 0.8, "imminent": 0.7}
+        self.thresholds = {"at_risk": 0.6, "after_risk": 0.3, "joined": 0.8, "imminent": 0.7, "doubt": 0.1}
 
     def __call__(self, texts):
         self.read += texts
@@ -52,21 +61,52 @@ def test_it_adds_what_no_rule_names(shared):
 
 
 def test_after_risk_less_is_needed(shared):
-    shared(Scripted(**{"and the station?": 0.4}))
+    shared(Scripted(**{"and the station?": 0.4, "I want to die": 0.9}))
     assert assess(users("and the station?")).level == 0
     assert assess(users("I want to die", "and the station?")).newest_level == 2
 
 
 def test_turns_that_say_it_only_together(shared):
-    shared(Scripted(**{"one \ntwo \nthree": 0.9}))
+    shared(Scripted(**{TURN.join(["one", "two", "three"]): 0.9}))
     assert assess(users("one", "two")).level == 0
     assert assess(users("one", "two", "three")).level == 2
 
 
 def test_after_a_crisis_reply_the_turns_before_raise_nothing_again(shared):
-    shared(Scripted(**{"gone soon": 0.9, "gone soon \nwe had soup": 0.9}))
+    shared(Scripted(**{"gone soon": 0.9, TURN.join(["gone soon", "we had soup"]): 0.9}))
     reply = {"role": "assistant", "content": "You can call 988."}
     assert assess([*users("gone soon"), reply, *users("we had soup")]).carried
+
+
+A_PHRASE = "I'd rather die than sing that"  # a rule of level 2 that is a manner of speaking
+
+
+def test_a_phrase_that_it_holds_for_harmless_is_distress(shared):
+    shared(Scripted(**{A_PHRASE: 0.09}))
+    found = assess(users(A_PHRASE))
+    assert found.level == 1 and found.evidence[0].startswith("suicide.")
+
+
+def test_in_doubt_the_phrase_counts(shared):
+    shared(Scripted(**{A_PHRASE: 0.11}))
+    assert assess(users(A_PHRASE)).level == 2
+
+
+def test_read_with_the_turns_before_it_the_phrase_counts(shared):
+    shared(Scripted(**{TURN.join(["it is dark", A_PHRASE]): 0.5}))
+    assert assess(users("it is dark", A_PHRASE)).level == 2
+
+
+def test_it_lowers_nothing_imminent_and_nothing_after_risk(shared):
+    shared(Scripted(**{"gone soon": 0.9}))
+    assert assess(users("I am going to kill myself tonight")).level == 3
+    assert assess(users("gone soon", A_PHRASE)).newest_level == 2
+
+
+def test_without_it_every_phrase_counts(shared):
+    kept = shared(None)
+    kept.problem = "not there"
+    assert assess(users(A_PHRASE)).level == 2
 
 
 def test_a_message_is_read_once(shared):
@@ -74,7 +114,7 @@ def test_a_message_is_read_once(shared):
     shared(engine)
     for _ in range(3):
         assess(users("one", "two"))
-    assert sorted(engine.read) == ["one", "one \ntwo", "two"]
+    assert sorted(engine.read) == ["one", TURN.join(["one", "two"]), "two"]
 
 
 def test_no_text_is_kept(shared):
@@ -97,7 +137,7 @@ def test_a_classifier_that_breaks_leaves_the_rules(shared):
     assert state["status"] == "off" and "RuntimeError" in state["problem"] and "die" not in state["problem"]
 
 
-@pytest.mark.parametrize("missing", ["classifier.json", "head.safetensors", "adapter_model.safetensors", "all"])
+@pytest.mark.parametrize("missing", ["classifier.json", "head.safetensors", "adapter_model.safetensors", "ngrams.safetensors", "all"])
 @pytest.mark.model
 def test_a_missing_file_is_named_with_its_fix(tmp_path, missing):
     folder = tmp_path / "classifier"
@@ -108,12 +148,22 @@ def test_a_missing_file_is_named_with_its_fix(tmp_path, missing):
 
 
 @pytest.mark.model
-def test_a_file_cut_short(tmp_path):
+@pytest.mark.parametrize("name", ["head.safetensors", "ngrams.safetensors"])
+def test_a_file_cut_short(tmp_path, name):
     folder = tmp_path / "classifier"
     shutil.copytree(FOLDER, folder)
-    head = folder / "head.safetensors"
-    head.write_bytes(head.read_bytes()[:100])
+    (folder / name).write_bytes((folder / name).read_bytes()[:100])
     with pytest.raises(ClassifierError):
+        Classifier(folder)
+
+
+def test_a_card_without_a_threshold_is_refused(tmp_path):
+    folder = tmp_path / "classifier"
+    shutil.copytree(FOLDER, folder)
+    card = json.loads((folder / "classifier.json").read_text())
+    del card["thresholds"]["doubt"]
+    (folder / "classifier.json").write_text(json.dumps(card))
+    with pytest.raises(ClassifierError, match="make it again"):
         Classifier(folder)
 
 
@@ -202,7 +252,7 @@ def test_scores_are_probabilities_and_categories_known(real):
 
 def test_the_card_says_what_it_was_trained_on():
     card = json.loads((FOLDER / "classifier.json").read_text())
-    from training.screening.__main__ import THRESHOLDS
+    from training.screening.__main__ import NGRAM_WEIGHT, THRESHOLDS
 
-    assert card["thresholds"] == THRESHOLDS
-    assert card["encoder"] == "embedded" and card["passes"] and set(card["thresholds"]) == set(Scripted().thresholds)
+    assert card["thresholds"] == THRESHOLDS and set(THRESHOLDS) == set(Scripted().thresholds)
+    assert card["encoder"] == "embedded" and card["passes"] and card["ngram_weight"] == NGRAM_WEIGHT

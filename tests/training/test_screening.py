@@ -41,15 +41,13 @@ def test_examples_lie_beside_the_code():
 
 @pytest.mark.model
 def test_training_saves_what_the_app_loads(tmp_path, capsys):
-    from training.screening.__main__ import card_of, save, train
+    from training.screening.__main__ import make
 
     examples = [example for example in read_examples() if len(example.text) < 60][:64]
-    (trained,) = train(examples, epochs=1)
-    save(tmp_path, trained, card_of(examples, "embedded", 1, None))
+    make(examples, "embedded", 1, None, tmp_path)
     before = Classifier(tmp_path)([examples[0].text])[0]
     assert 0 < before.at_risk < 1
-    (further,) = train(examples, epochs=1, start=tmp_path)
-    save(tmp_path / "next", further, card_of(examples, "embedded", 1, tmp_path))
+    make(examples, "embedded", 1, tmp_path, tmp_path / "next")
     assert len(Classifier(tmp_path / "next").card["passes"]) == 2
     assert Classifier(tmp_path / "next")([examples[0].text])[0].at_risk != before.at_risk
 
