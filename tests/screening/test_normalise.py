@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.screening.normalise import Words, WordsError, normalise, words
+from support.screening.normalise import Words, WordsError, normalise, undisguised, words
 
 NASTY = {
     "spaced letters": "a " * 50_000,
@@ -78,6 +78,48 @@ def test_long_forms_and_spaces(written, read):
 )
 def test_ordinary_writing_is_left_alone(text):
     assert normalise(text) == text
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("I want to k1ll them", "I want to kill them"),
+        ("k\u0456ll mys\u0435lf", "kill myself"),
+        ("\uff4b\uff49\uff4c\uff4c me", "kill me"),
+        ("k\u0336i\u0336l\u0336l\u0336 me", "kill me"),
+        ("I WANT TO DIE", "i want to die"),
+        ("d i e", "die"),
+        ("  a\n\n b\t", "a b"),
+    ],
+)
+def test_the_classifier_reads_the_words_behind_a_disguise(written, read):
+    assert undisguised(written) == read
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I don't know, can't sleep",
+        "Já não quero viver",
+        "ich möchte schlafen, Mädchen",
+        "¿Dónde está?",
+        "मैं सोना चाहता हूँ",
+        "أريد أن أنام",
+        "我想睡觉",
+        "я хочу спать",
+        "good night 😀",
+        "Paris in May",
+    ],
+)
+def test_the_classifier_reads_ordinary_writing_as_it_stands(text):
+    assert undisguised(text) == text
+
+
+@given(st.text())
+@settings(max_examples=200, deadline=None)
+def test_any_text_has_a_form_without_disguise(text):
+    read = undisguised(text)
+    assert "  " not in read and "\u200b" not in read and read == read.strip()
 
 
 @pytest.mark.parametrize("name", NASTY)
