@@ -1,0 +1,219 @@
+"""What this project trains on a sentence encoder: a LoRA adapter, a linear head, and n-grams beside it; and how it is read.
+
+The two classifiers, of messages (`classifier`) and of replies (`reply_classifier`), are this with other outputs. A folder
+holds adapter, head, n-grams and a card, made by `python -m training.screening`. Where it cannot be loaded or breaks, the
+process goes on without it: `Shared` gives None and says why.
+
+Keeps no text: scores of the last texts stay in memory under a digest, so that a long conversation is not read anew at every
+turn. torch and peft are imported on the first load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from support.screening.encoder import EncoderError, load
+from support.screening.ngrams import Ngrams
+from support.screening.normalise import undisguised
+from support.settings import Settings, SettingsError
+
+CARD = "classifier.json"
+HEAD = "head.safetensors"
+PREFIX = "query: "  # what multilingual-e5 was trained to read before a text (its model card)
+MOST_TOKENS = 256  # of one window: about 180 words
+MOST_WINDOWS = 3  # of one text: beginning, middle and end
+READ_CHARS = 8_000  # that are cut into tokens; of a longer text, the beginning and the end
+KEPT_SCORES = 4_096
+
+log = logging.getLogger(__name__)
+S = TypeVar("S")
+
+
+class ClassifierError(RuntimeError):
+    """The classifier cannot be used. The message says what is missing and how to get it."""
+
+
+class Tuned(Generic[S]):
+    """Encoder, adapter, head, n-grams and thresholds of one folder: texts in, one score for each out."""
+
+    wanted: tuple[str, ...] = ()  # thresholds that the card must name
+    by_wording: slice = slice(0, 0)  # outputs of the head that the n-grams' log-odds are added to
+
+    def __init__(self, folder: Path, encoder: str = "") -> None:
+        """`encoder`: another one than the card names, of the same shape. Raises ClassifierError."""
+        try:
+            self.card: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            self.thresholds = {name: float(self.card["thresholds"][name]) for name in self.wanted}
+            self.ngram_weight = float(self.card["ngram_weight"])
+            self.ngrams = Ngrams.load(folder)
+            self.encoder, self.tokenizer, self.head = _with_weights(folder, encoder or self.card["encoder"])
+        except EncoderError as error:
+            raise ClassifierError(str(error)) from error
+        except ImportError as error:
+            raise ClassifierError(f"The classifier needs {error.name}: pip install -r requirements.txt") from error
+        except Exception as error:  # missing, cut short or another's file: any library may be the one to say so
+            raise ClassifierError(
+                f"The classifier in {folder.name}/ cannot be loaded ({type(error).__name__}). "
+                "Restore the folder, or make it again: see python -m training.screening --help"
+            ) from error
+
+    def __call__(self, texts: Sequence[str]) -> list[S]:
+        """One score for each text, of its windows."""
+        import torch
+
+        texts = [_readable(text) for text in texts]
+        parts = [windows(undisguised(text), self.tokenizer) for text in texts]
+        sizes = [*map(len, parts)]
+        with torch.inference_mode(), fast_arithmetic():
+            outputs = self.head(pooled(self.encoder, [ids for part in parts for ids in part])).float()
+            wording = torch.from_numpy(self.ngrams(texts)).float().repeat_interleave(torch.tensor(sizes), 0)
+            outputs[:, self.by_wording] += self.ngram_weight * wording
+        return [self.score(part) for part in outputs.split(sizes)]
+
+    def score(self, outputs: Any) -> S:
+        """What the head's outputs [windows of one text, outputs] say."""
+        raise NotImplementedError
+
+
+def _readable(text: str) -> str:
+    """The part that is read, without halves of characters: the tokenizer takes none."""
+    if len(text) > READ_CHARS:
+        text = f"{text[: READ_CHARS // 2]} {text[-READ_CHARS // 2 :]}"
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+# What training and use share
+
+
+def windows(text: str, tokenizer: Any) -> list[list[int]]:
+    """Token ids of a text without disguises, in at most MOST_WINDOWS windows that overlap by a quarter; at least one."""
+    begin, *ids, end = tokenizer.encode(PREFIX + text).ids
+    size = MOST_TOKENS - 2
+    prefix = len(tokenizer.encode(PREFIX.strip()).ids) - 2
+    if len(ids) <= size:
+        return [[begin, *ids, end]]
+    head, ids = ids[:prefix], ids[prefix:]
+    size -= prefix
+    starts = list(range(0, len(ids) - size // 4, size * 3 // 4))
+    if len(starts) > MOST_WINDOWS:
+        starts = [starts[i * (len(starts) - 1) // (MOST_WINDOWS - 1)] for i in range(MOST_WINDOWS)]
+    return [[begin, *head, *ids[start : start + size], end] for start in starts]
+
+
+def fast_arithmetic() -> Any:
+    """A context in which matrices are multiplied in bf16, where the processor has instructions for it.
+
+    Half the time of fp32 there, probabilities within .02; elsewhere bf16 is emulated and slower, so that nothing changes.
+    """
+    import torch
+
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported())
+
+
+def pooled(encoder: Any, windows: Sequence[Sequence[int]]) -> Any:
+    """Mean of the last layer over each window's tokens, of length sqrt(width). -> [windows, width], fp32."""
+    import torch
+
+    longest = max(map(len, windows))
+    ids = torch.zeros(len(windows), longest, dtype=torch.long)
+    mask = torch.zeros(len(windows), longest, dtype=torch.long)
+    for row, window in enumerate(windows):
+        ids[row, : len(window)] = torch.tensor(window)
+        mask[row, : len(window)] = 1
+    states = encoder(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+    weights = mask.unsqueeze(-1).float()
+    mean = (states * weights).sum(1) / weights.sum(1)
+    return torch.nn.functional.normalize(mean, dim=-1) * mean.shape[-1] ** 0.5
+
+
+def read_head(folder: Path) -> Any:
+    """The linear layer of a folder, as wide as it was trained."""
+    import torch
+    from safetensors.torch import load_file
+
+    weights = load_file(folder / HEAD)
+    outputs, width = weights["weight"].shape
+    head = torch.nn.Linear(width, outputs)
+    head.load_state_dict(weights)
+    return head.eval()
+
+
+def _with_weights(folder: Path, encoder_name: str) -> tuple[Any, Any, Any]:
+    from peft import PeftModel
+
+    head = read_head(folder)
+    encoder, tokenizer = load(encoder_name)
+    merged: Any = PeftModel.from_pretrained(encoder, str(folder)).merge_and_unload()  # type: ignore[operator]
+    return merged.eval(), tokenizer, head
+
+
+# One of a kind for the process
+
+
+class Shared(Generic[S]):
+    """Loads once, remembers scores by digest, and turns every failure into None."""
+
+    def __init__(self, name: str, make: Callable[[str], Tuned[S]]) -> None:
+        """`name`: for log lines. `make`: takes the name of the encoder ("" for the card's); may raise ClassifierError."""
+        self.name, self._make = name, make
+        self._lock = threading.Lock()
+        self._made: Tuned[S] | None = None
+        self._kept: OrderedDict[bytes, S] = OrderedDict()
+        self._salt = secrets.token_bytes(16)  # a digest tells nothing to anybody who has not this process
+        self.problem: str | None = None
+
+    def get(self) -> Tuned[S] | None:
+        """The classifier, loaded where it was not yet; None where that failed."""
+        with self._lock:
+            if self._made is None and self.problem is None:
+                try:
+                    self._made = self._make(Settings.from_env().encoder_id)
+                except (ClassifierError, SettingsError) as error:
+                    self.problem = str(error)
+                    log.error("The %s is off, the rules go on: %s", self.name, error)
+            return self._made
+
+    def scores(self, texts: Sequence[str]) -> list[S] | None:
+        """Of `texts`, in their order; None where the classifier cannot be used. Never raises."""
+        made = self.get()
+        if made is None:
+            return None
+        keys = [hashlib.blake2b(text.encode("utf-8", "replace"), key=self._salt).digest() for text in texts]
+        with self._lock:
+            known = {key: self._kept[key] for key in keys if key in self._kept}
+        new = [i for i, key in enumerate(keys) if key not in known]
+        if new:
+            try:
+                found = made([texts[i] for i in new])
+            except Exception as error:  # whatever breaks in here must not keep the rules from helping
+                self.problem = f"The {self.name} failed ({type(error).__name__}); the rules go on alone."
+                log.error(self.problem)
+                return None
+            known.update((keys[i], score) for i, score in zip(new, found, strict=True))
+            self._keep(known)
+        self.problem = None
+        return [known[key] for key in keys]
+
+    def thresholds(self) -> dict[str, float]:
+        """From which probability on a score counts. Empty where the classifier cannot be used."""
+        made = self.get()
+        return made.thresholds if made else {}
+
+    def state(self) -> dict[str, str | None]:
+        """`status`: ready, loading (or not asked for yet) or off; `problem`: why it is off. Waits for nothing."""
+        ready = self._made is not None and not self.problem
+        return {"status": "ready" if ready else "off" if self.problem else "loading", "problem": self.problem}
+
+    def _keep(self, scores: dict[bytes, S]) -> None:
+        with self._lock:
+            self._kept.update(scores)
+            while len(self._kept) > KEPT_SCORES:
+                self._kept.popitem(last=False)
