@@ -235,7 +235,7 @@ def _endpoints(settings: Settings, engine: engines.Engine) -> None:
             "status": "degraded" if problems or model["status"] == "unavailable" else "ok",
             "model": model,
             "rules_version": conversation.rules_version(),
-            "classifier": screening.classifier.state()["status"],
+            **{part: learned.state()["status"] for part, learned in screening.LEARNED.items()},
             "problems": problems,
         }
 
@@ -249,7 +249,7 @@ def _problems() -> dict[str, str]:
         "crisis_lines": lines.problem(),
         "replies": replies.problem(),
         "screening": screening.problem(),
-        "classifier": screening.classifier.state()["problem"],
+        **{part: learned.state()["problem"] for part, learned in screening.LEARNED.items()},
     }
     return {part: problem for part, problem in parts.items() if problem}
 
@@ -304,7 +304,7 @@ def _loading(engine: engines.Engine) -> bool:
 
 def _status(engine: engines.Engine) -> str:
     """Which model answers, and what does not work, in plain sentences."""
-    if screening.classifier.state()["status"] == "off":
+    if any(learned.state()["status"] == "off" for learned in screening.LEARNED.values()):
         return (
             f'<span class="problem">The learned part of the screening is off; its rules work.</span> {_model(engine)}'
         )
@@ -422,7 +422,8 @@ def main() -> None:
         settings = Settings.from_env()
     except SettingsError as error:
         raise SystemExit(f"Configuration: {error}") from None
-    threading.Thread(target=screening.classifier.warm, name="classifier", daemon=True).start()
+    for part, learned in screening.LEARNED.items():
+        threading.Thread(target=learned.warm, name=part, daemon=True).start()
     for part, problem in _problems().items():
         log.error("%s: %s Help is shown in its place.", part, problem)
     _keep_words_out_of_errors()

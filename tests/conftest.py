@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from support.screening import classifier
+from support.screening import LEARNED
+from support.screening.tuned import Shared
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
@@ -26,11 +27,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def rules_alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Quick tests are of the rules alone: they load no encoder. Those marked `model` have the classifier."""
+    """Quick tests are of rules and phrases alone: they load no encoder. Those marked `model` have the classifiers."""
     if not any(request.node.get_closest_marker(mark) for mark in SLOW):
-        off = classifier._Shared()
-        off.problem = "The classifier is off in quick tests."
-        monkeypatch.setattr(classifier, "_shared", off)
+        for part, learned in LEARNED.items():
+            off = Shared(part, lambda encoder: None)
+            off.problem = f"The {part} is off in quick tests."
+            monkeypatch.setattr(learned, "_shared", off)
 
 
 class ScriptedEngine:

@@ -4,11 +4,12 @@
     Gate(allowed_numbers).passed(pieces)           while the model writes
     python -m support.screening messages < in.jsonl > out.jsonl
 
-normalise -> rules and classifier -> state (messages), gate (replies). The words are data: `assets/screening/`.
+normalise -> rules and classifier -> state (messages); phrases and reply_classifier -> gate (replies). The words are data:
+`assets/screening/`.
 Knows nothing about engines, replies or pages, and writes no message text into logs or exceptions.
 """
 
-from support.screening import classifier
+from support.screening import classifier, reply_classifier
 from support.screening.gate import Gate, GateRejection, check_reply, gate_rules
 from support.screening.phrases import RulesError
 from support.screening.requests import request, request_rules
@@ -16,17 +17,20 @@ from support.screening.rules import rule_book, rules_version
 from support.screening.state import Assessment, assess
 
 __all__ = [
+    "LEARNED",
     "Assessment",
     "Gate",
     "GateRejection",
     "RulesError",
     "assess",
     "check_reply",
-    "classifier",
     "problem",
     "request",
     "rules_version",
 ]
+
+# What was learned, of messages and of replies. Each has a `state()`; where it is off, the rules and phrases go on alone.
+LEARNED = {"classifier": classifier, "reply_classifier": reply_classifier}
 
 
 def problem() -> str | None:

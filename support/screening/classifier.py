@@ -53,9 +53,7 @@ class Classifier(Tuned[Score]):
         """Of the window most at risk, and as imminent as any."""
         levels = outputs[:, :LEVELS].sigmoid()
         best = int(levels[:, 1].argmax())
-        return Score(
-            float(levels[best, 1]), float(levels[:, 2].max()), _likeliest(outputs[best, LEVELS:].tolist())
-        )
+        return Score(float(levels[best, 1]), float(levels[:, 2].max()), _likeliest(outputs[best, LEVELS:].tolist()))
 
 
 def _likeliest(values: Sequence[float]) -> str:

@@ -2,7 +2,8 @@
 
     for piece in Gate(allowed_numbers).passed(engine_pieces): show(piece)     # GateRejection: show a template instead
 
-What may not be said is data: `assets/screening/gate.yaml`. Phone numbers and web addresses are found by their form.
+What may not be said is data: phrases in `assets/screening/gate.yaml`, and for what no phrase names a classifier
+(`reply_classifier`). Phone numbers and web addresses are found by their form.
 Knows nothing about levels or templates, and its exception names problems, never words of the reply.
 """
 
@@ -15,9 +16,11 @@ from functools import lru_cache
 from itertools import pairwise
 
 from support.languages import language_by_script, language_of
+from support.screening import reply_classifier
 from support.screening.phrases import PhraseRules
 
 BEFORE = 600  # characters of what went before that each sentence is read together with
+NEAR_BEFORE = 200  # characters of it that the classifier reads
 LONGEST = 600  # characters; a sentence without an end is cut here, at a space
 SPOKEN = "en"  # the language that gate.yaml can check; a sentence in another one is not shown
 WORDS_THAT_TELL = 4  # of a sentence in Latin letters: fewer are a name or a greeting
@@ -109,7 +112,15 @@ def problems_in(before: str, sentence: str, allowed_numbers: frozenset[str]) -> 
         problems.add("medication")
     if _in_another_language(sentence) or _in_another_language(text):
         problems.add("unchecked_language")
+    if not problems and (learned := reply_classifier.problem_in([sentence, _with_a_little(before, sentence)])):
+        problems.add(learned)
     return sorted(problems)
+
+
+def _with_a_little(before: str, sentence: str) -> str:
+    """The sentence after what was said just before it, for "Me too." and "You should."; from the beginning of a word."""
+    near = before[-NEAR_BEFORE:]
+    return (near if len(near) == len(before) else near.partition(" ")[2]) + sentence
 
 
 def _in_another_language(sentence: str) -> bool:

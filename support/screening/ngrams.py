@@ -1,13 +1,13 @@
 """What wordings weigh: a linear model over runs of letters and of words, beside the sentence encoder.
 
     model = Ngrams.load(folder)
-    model(["..."])  ->  array [texts, 2]: log-odds that the level is 2 or more, and that it is 3
+    model(["..."])  ->  array [texts, outputs]: log-odds of what it was fitted to tell
 
 It reads a message in a millisecond and errs where the encoder does not: each alone ranks the English frozen conversations
 with an area under ROC of .95, both together .97 (trained on the same 16,000 examples). No word is kept in the file: runs
 are hashed, so that it holds weights only. Long known as a baseline that is hard to beat (Wang and Manning 2012, P12-2018).
 
-Knows nothing about levels or thresholds. scikit-learn is imported on the first load.
+Knows nothing about levels, problems or thresholds. scikit-learn is imported on the first load.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ import numpy as np
 from support.screening.normalise import normalise, undisguised
 
 FILE = "ngrams.safetensors"
-BUCKETS = 2**18  # of each of the two kinds of runs
-OUTPUTS = 2  # level >= 2, level >= 3
 LETTERS, WORDS = (2, 5), (1, 3)  # lengths of the runs
 
 
@@ -30,7 +28,7 @@ class Ngrams:
     """Weights, and how often each run occurs. `training.screening` fits them."""
 
     def __init__(self, idf: np.ndarray, weights: np.ndarray, bias: np.ndarray) -> None:
-        """idf: [2, BUCKETS]; weights: [2 * BUCKETS, OUTPUTS]; bias: [OUTPUTS]; fp32."""
+        """idf: [2, buckets], of letters and of words; weights: [2 * buckets, outputs]; bias: [outputs]; fp32."""
         self.idf, self.weights, self.bias = idf, weights, bias
         self._weighed = [_transformer(row) for row in idf]
 
@@ -50,26 +48,27 @@ class Ngrams:
         save_file({name: value.astype(np.float16, order="C") for name, value in tensors.items()}, folder / FILE)
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """[texts, OUTPUTS]: log-odds."""
+        """[texts, outputs]: log-odds."""
         return self.features(texts) @ self.weights + self.bias
 
     def features(self, texts: Sequence[str]) -> Any:
-        """Sparse [texts, 2 * BUCKETS]: letters, then words, each of length 1."""
+        """Sparse [texts, 2 * buckets]: letters, then words, each of length 1."""
         from scipy.sparse import hstack
 
-        return hstack([rows.transform(counted) for rows, counted in zip(self._weighed, counts(texts), strict=True)])
+        counted = counts(texts, self.idf.shape[1])
+        return hstack([rows.transform(runs) for rows, runs in zip(self._weighed, counted, strict=True)])
 
 
-def counts(texts: Sequence[str]) -> tuple[Any, Any]:
-    """How often each run of letters and each run of words occurs: two sparse [texts, BUCKETS]."""
-    letters, words = _vectorizers()
+def counts(texts: Sequence[str], buckets: int) -> tuple[Any, Any]:
+    """How often each run of letters and each run of words occurs: two sparse [texts, buckets]."""
+    letters, words = _vectorizers(buckets)
     return letters.transform([undisguised(text).casefold() for text in texts]), words.transform(map(normalise, texts))
 
 
-def _vectorizers() -> tuple[Any, Any]:
+def _vectorizers(buckets: int) -> tuple[Any, Any]:
     from sklearn.feature_extraction.text import HashingVectorizer
 
-    plain = {"n_features": BUCKETS, "alternate_sign": False, "norm": None, "lowercase": False}
+    plain = {"n_features": buckets, "alternate_sign": False, "norm": None, "lowercase": False}
     return (
         HashingVectorizer(analyzer="char", ngram_range=LETTERS, **plain),
         HashingVectorizer(token_pattern=r"\w+", ngram_range=WORDS, **plain),

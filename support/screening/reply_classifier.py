@@ -2,8 +2,8 @@
 
     problem_in(["Been there myself, years ago."])  ->  "claims_to_be_human"
 
-A tuned encoder (`tuned`) in `assets/screening/reply_classifier/`. Where it cannot be loaded or breaks, `problem_in` gives None, the
-gate's phrases go on alone, and `state()` tells the page and /health.
+A tuned encoder (`tuned`) in `assets/screening/reply_classifier/`. Where it cannot be loaded or breaks, `problem_in` gives
+None, the gate's phrases go on alone, and `state()` tells the page and /health.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ PROBLEMS = (
     "claims_to_be_human",
     "diagnosis",
     "discourages_help",
+    "encourages_harm",
     "medication",
-    "method_detail",
     "minimising",
     "romance",
 )

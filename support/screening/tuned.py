@@ -189,16 +189,17 @@ class Shared(Generic[S]):
         keys = [hashlib.blake2b(text.encode("utf-8", "replace"), key=self._salt).digest() for text in texts]
         with self._lock:
             known = {key: self._kept[key] for key in keys if key in self._kept}
-        new = [i for i, key in enumerate(keys) if key not in known]
+        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
         if new:
             try:
-                found = made([texts[i] for i in new])
+                found = made([*new.values()])
             except Exception as error:  # whatever breaks in here must not keep the rules from helping
                 self.problem = f"The {self.name} failed ({type(error).__name__}); the rules go on alone."
                 log.error(self.problem)
                 return None
-            known.update((keys[i], score) for i, score in zip(new, found, strict=True))
-            self._keep(known)
+            scores = dict(zip(new, found, strict=True))
+            known |= scores
+            self._keep(scores)
         self.problem = None
         return [known[key] for key in keys]
 

@@ -7,18 +7,10 @@ import numpy as np
 import pytest
 
 from support.screening import assess, classifier
-from support.screening.classifier import (
-    FOLDER,
-    MOST_TOKENS,
-    MOST_WINDOWS,
-    TURN,
-    Classifier,
-    ClassifierError,
-    Score,
-    windows,
-)
+from support.screening.classifier import FOLDER, TURN, Classifier, Score
 from support.screening.encoder import EncoderError, load
 from support.screening.rules import CATEGORIES
+from support.screening.tuned import MOST_TOKENS, MOST_WINDOWS, ClassifierError, Shared, pooled, windows
 
 
 def users(*contents):
@@ -42,8 +34,7 @@ def shared(monkeypatch):
     """Puts a classifier where the process keeps its own."""
 
     def put(instead):
-        fresh = classifier._Shared()
-        fresh._classifier = instead
+        fresh = Shared("screening classifier", lambda encoder: instead)
         monkeypatch.setattr(classifier, "_shared", fresh)
         return fresh
 
@@ -137,7 +128,9 @@ def test_a_classifier_that_breaks_leaves_the_rules(shared):
     assert state["status"] == "off" and "RuntimeError" in state["problem"] and "die" not in state["problem"]
 
 
-@pytest.mark.parametrize("missing", ["classifier.json", "head.safetensors", "adapter_model.safetensors", "ngrams.safetensors", "all"])
+@pytest.mark.parametrize(
+    "missing", ["classifier.json", "head.safetensors", "adapter_model.safetensors", "ngrams.safetensors", "all"]
+)
 @pytest.mark.model
 def test_a_missing_file_is_named_with_its_fix(tmp_path, missing):
     folder = tmp_path / "classifier"
@@ -196,7 +189,7 @@ def test_the_encoder_is_the_wheels_own():
     encoder, tokenizer = load()
     for text in ("how much protein per day", "quiero dormir", "もう寝たい", "أريد أن أنام", "我想睡觉"):
         with torch.inference_mode():
-            ours = classifier.pooled(encoder, [tokenizer.encode(f"query: {text}").ids])[0].numpy()
+            ours = pooled(encoder, [tokenizer.encode(f"query: {text}").ids])[0].numpy()
         assert float(np.dot(ours / np.linalg.norm(ours), theirs.query(text))) > 0.999
 
 
@@ -252,7 +245,8 @@ def test_scores_are_probabilities_and_categories_known(real):
 
 def test_the_card_says_what_it_was_trained_on():
     card = json.loads((FOLDER / "classifier.json").read_text())
-    from training.screening.__main__ import NGRAM_WEIGHT, THRESHOLDS
+    from training.screening.messages import THRESHOLDS
+    from training.screening.tuning import NGRAM_WEIGHT
 
     assert card["thresholds"] == THRESHOLDS and set(THRESHOLDS) == set(Scripted().thresholds)
     assert card["encoder"] == "embedded" and card["passes"] and card["ngram_weight"] == NGRAM_WEIGHT

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from support.screening.ngrams import OUTPUTS, Ngrams
-from training.screening.dataset import Example
+from support.screening.ngrams import Ngrams
 from training.screening.ngrams import fit
 
 RISKY = ["the tide can have me", "the tide may take me soon", "let the tide have me tonight"]
@@ -13,15 +12,13 @@ PLAIN = ["the tide is at noon", "we swam at noon", "noon is lunch time"]
 
 @pytest.fixture(scope="module")
 def model():
-    return fit(
-        [Example(3, "suicide", "indirect", text, "en_x") for text in RISKY]
-        + [Example(0, "none", "everyday", text, "en_x") for text in PLAIN]
-    )
+    risky = [True] * len(RISKY) + [False] * len(PLAIN)
+    return fit([*RISKY, *PLAIN], [risky, risky], buckets=2**12)
 
 
 def test_it_tells_apart_what_it_has_not_read(model):
     odds = model(["the tide takes me", "lunch at noon"])
-    assert odds.shape == (2, OUTPUTS) and (odds[0] > 0).all() and (odds[1] < 0).all()
+    assert odds.shape == (2, 2) and (odds[0] > 0).all() and (odds[1] < 0).all()
 
 
 def test_a_disguise_changes_nothing(model):

@@ -41,13 +41,14 @@ def test_examples_lie_beside_the_code():
 
 @pytest.mark.model
 def test_training_saves_what_the_app_loads(tmp_path, capsys):
-    from training.screening.__main__ import make
+    from training.screening.messages import Messages
+    from training.screening.tuning import make
 
     examples = [example for example in read_examples() if len(example.text) < 60][:64]
-    make(examples, "embedded", 1, None, tmp_path)
+    make(Messages(examples), "embedded", 1, None, tmp_path)
     before = Classifier(tmp_path)([examples[0].text])[0]
     assert 0 < before.at_risk < 1
-    make(examples, "embedded", 1, tmp_path, tmp_path / "next")
+    make(Messages(examples), "embedded", 1, tmp_path, tmp_path / "next")
     assert len(Classifier(tmp_path / "next").card["passes"]) == 2
     assert Classifier(tmp_path / "next")([examples[0].text])[0].at_risk != before.at_risk
 

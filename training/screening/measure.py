@@ -11,9 +11,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from support.screening.classifier import Classifier, Score, pooled, windows
+from support.screening.classifier import Classifier, Score
 from support.screening.encoder import load
 from support.screening.normalise import undisguised
+from support.screening.tuned import pooled, windows
 from training.screening.dataset import Example
 
 MARKS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)

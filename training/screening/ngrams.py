@@ -8,21 +8,24 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 
-from support.screening.ngrams import OUTPUTS, Ngrams, counts
-from training.screening.dataset import Example
+from support.screening.ngrams import Ngrams, counts
 
 STRENGTH = 30.0  # inverse of the penalty: of 1 to 40, the higher ranked new authors better
 
 
-def fit(examples: Sequence[Example], strength: float = STRENGTH) -> Ngrams:
-    """One logistic regression for each output: level 2 or more, level 3."""
-    texts = [example.text for example in examples]
-    idf = np.stack([TfidfTransformer(sublinear_tf=True).fit(counted).idf_ for counted in counts(texts)])
-    empty = Ngrams(idf, np.zeros((2 * idf.shape[1], OUTPUTS)), np.zeros(OUTPUTS))
+def fit(texts: Sequence[str], answers: Sequence[Sequence[bool]], buckets: int) -> Ngrams:
+    """One logistic regression for each output.
+
+    Args:
+        texts: what to learn from.
+        answers: for each output, whether it holds of each text.
+        buckets: that runs are hashed into, of each of the two kinds.
+    """
+    idf = np.stack([TfidfTransformer(sublinear_tf=True).fit(counted).idf_ for counted in counts(texts, buckets)])
+    empty = Ngrams(idf, np.zeros((2 * buckets, len(answers))), np.zeros(len(answers)))
     features = empty.features(texts).tocsr()
     models = [
-        LogisticRegression(C=strength, solver="liblinear", max_iter=300).fit(features, [e.level >= n for e in examples])
-        for n in (2, 3)
+        LogisticRegression(C=STRENGTH, solver="liblinear", max_iter=300).fit(features, answer) for answer in answers
     ]
     return Ngrams(
         idf,
