@@ -225,7 +225,7 @@ def _endpoints(settings: Settings, engine: engines.Engine) -> None:
         return lines.lines_for(country if isinstance(country, str) else "")
 
     def health() -> dict[str, Any]:
-        """Whether the parts work: the model, the screening rules, the crisis lines, the reply texts.
+        """Whether the parts work: the model, the screening rules, the classifiers, the crisis lines, the reply texts.
 
         Returns:
             status (ok, or degraded when a part does not work), and each part's state
@@ -244,7 +244,7 @@ def _endpoints(settings: Settings, engine: engines.Engine) -> None:
 
 
 def _problems() -> dict[str, str]:
-    """Part -> what is wrong with its files; empty where nothing is. Also loads them, so that no message waits for it."""
+    """Part -> what is wrong with it; empty where nothing is. Also loads rules, lines and texts, so that no message waits."""
     parts = {
         "crisis_lines": lines.problem(),
         "replies": replies.problem(),
@@ -304,11 +304,9 @@ def _loading(engine: engines.Engine) -> bool:
 
 def _status(engine: engines.Engine) -> str:
     """Which model answers, and what does not work, in plain sentences."""
-    if any(learned.state()["status"] == "off" for learned in screening.LEARNED.values()):
-        return (
-            f'<span class="problem">The learned part of the screening is off; its rules work.</span> {_model(engine)}'
-        )
-    return _model(engine)
+    off = [learned.name for learned in screening.LEARNED.values() if learned.state()["status"] == "off"]
+    without = f'<span class="problem">The {" and the ".join(off)} is off; the rules work.</span> ' if off else ""
+    return without + _model(engine)
 
 
 def _model(engine: engines.Engine) -> str:
@@ -408,6 +406,11 @@ def launch_options(settings: Settings) -> dict[str, Any]:
     }
 
 
+def _warm() -> None:
+    for learned in screening.LEARNED.values():
+        learned.warm()
+
+
 def _keep_words_out_of_errors() -> None:
     """Gradio checks a chat before any handler does, and prints what does not fit, words and all, into the log."""
     ChatbotDataMessages.model_config["hide_input_in_errors"] = True
@@ -422,10 +425,9 @@ def main() -> None:
         settings = Settings.from_env()
     except SettingsError as error:
         raise SystemExit(f"Configuration: {error}") from None
-    for part, learned in screening.LEARNED.items():
-        threading.Thread(target=learned.warm, name=part, daemon=True).start()
     for part, problem in _problems().items():
         log.error("%s: %s Help is shown in its place.", part, problem)
+    threading.Thread(target=_warm, name="classifiers", daemon=True).start()
     _keep_words_out_of_errors()
     demo = build(settings, engines.start(settings))
     demo.queue(max_size=None, default_concurrency_limit=None)

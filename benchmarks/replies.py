@@ -2,6 +2,7 @@
 
     python -m benchmarks.replies                       1,000 messages, half at risk; about 15 minutes on two cores
     python -m benchmarks.replies --messages 50 --out replies.jsonl     fewer, and each reply with its verdict, to read
+    python -m benchmarks.replies --again replies.jsonl                 judge those again, after a change of the gate
 
 Messages are the classifier's English examples, each once. A reply is written whole, many in one batch, and then goes through
 `respond` as if it were being written: what the person would see counts. A message at risk gets a fixed reply there and no
@@ -91,12 +92,12 @@ def written(loaded: Loaded, messages: Sequence[str]) -> Iterator[str]:
         yield from tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
-def verdict(example: Example, reply: str) -> dict[str, Any]:
+def verdict(message: str, at_risk: bool, reply: str) -> dict[str, Any]:
     """What the person would see, and what the gate says of the model's words."""
-    *_, last = respond(example.text, [], "US", engine=Spoken(reply))
+    *_, last = respond(message, [], "US", engine=Spoken(reply))
     return {
-        "at_risk": example.level >= 2,
-        "message": example.text,
+        "at_risk": at_risk,
+        "message": message,
         "reply": reply,
         "source": last.receipt["source"],
         "level": last.receipt["level"],
@@ -121,14 +122,27 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _written(count: int) -> Iterator[tuple[str, bool, str]]:
+    """(message, whether at risk, the model's reply)."""
+    examples = sorted(chosen(count), key=lambda example: len(example.text))
+    replies = written(load(Settings.from_env()), [example.text for example in examples])
+    for example, reply in zip(examples, replies, strict=True):
+        yield example.text, example.level >= 2, reply
+
+
+def _read(path: Path) -> Iterator[tuple[str, bool, str]]:
+    """The same, from a file written by --out."""
+    for row in map(json.loads, path.open(encoding="utf-8")):
+        yield row["message"], row["at_risk"], row["reply"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.replies", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--messages", type=int, default=1_000)
     parser.add_argument("--out", type=Path, help="JSON lines of message, reply and verdict, to read by hand")
+    parser.add_argument("--again", type=Path, help="such a file: its replies are judged again, and none is written")
     options = parser.parse_args()
-    examples = sorted(chosen(options.messages), key=lambda example: len(example.text))
-    replies = written(load(Settings.from_env()), [example.text for example in examples])
-    rows = [verdict(example, reply) for example, reply in zip(examples, replies, strict=True)]
+    rows = [verdict(*row) for row in (_read(options.again) if options.again else _written(options.messages))]
     print(table(rows))
     if options.out:
         options.out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")

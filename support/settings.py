@@ -52,7 +52,9 @@ class Settings:
         "MAX_NEW_TOKENS", 256, "Longest reply, in tokens, unless the person chooses another"
     )
     encoder_id: str = _variable(
-        "ENCODER_ID", "", "Sentence encoder of the screening classifier: empty for the embedded one, or a Hub id"
+        "ENCODER_ID",
+        "",
+        "Sentence encoder of the classifiers of screening and gate: empty for the embedded one, or a Hub id",
     )
     default_country: str = _variable("DEFAULT_COUNTRY", "", "Two-letter country preselected in the help panel")
 

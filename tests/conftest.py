@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,14 +27,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     )
 
 
+def use(made: Any, shared: Shared[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`made` where the process keeps its own classifier, for one test."""
+    for name, value in {"_made": made, "problem": None, "_kept": OrderedDict()}.items():
+        monkeypatch.setattr(shared, name, value)
+
+
 @pytest.fixture(autouse=True)
 def rules_alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Quick tests are of rules and phrases alone: they load no encoder. Those marked `model` have the classifiers."""
     if not any(request.node.get_closest_marker(mark) for mark in SLOW):
-        for part, learned in LEARNED.items():
-            off = Shared(part, lambda encoder: None)
-            off.problem = f"The {part} is off in quick tests."
-            monkeypatch.setattr(learned, "_shared", off)
+        for learned in LEARNED.values():
+            use(None, learned, monkeypatch)
+            learned.problem = f"The {learned.name} is off in quick tests."
 
 
 class ScriptedEngine:

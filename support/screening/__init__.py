@@ -9,12 +9,15 @@ normalise -> rules and classifier -> state (messages); phrases and reply_classif
 Knows nothing about engines, replies or pages, and writes no message text into logs or exceptions.
 """
 
+from typing import Any
+
 from support.screening import classifier, reply_classifier
 from support.screening.gate import Gate, GateRejection, check_reply, gate_rules
 from support.screening.phrases import RulesError
 from support.screening.requests import request, request_rules
 from support.screening.rules import rule_book, rules_version
 from support.screening.state import Assessment, assess
+from support.screening.tuned import Shared
 
 __all__ = [
     "LEARNED",
@@ -29,8 +32,8 @@ __all__ = [
     "rules_version",
 ]
 
-# What was learned, of messages and of replies. Each has a `state()`; where it is off, the rules and phrases go on alone.
-LEARNED = {"classifier": classifier, "reply_classifier": reply_classifier}
+# What was learned, of messages and of replies. Where one is off, the rules and phrases go on alone.
+LEARNED: dict[str, Shared[Any]] = {"classifier": classifier.shared, "reply_classifier": reply_classifier.shared}
 
 
 def problem() -> str | None:

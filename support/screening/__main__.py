@@ -23,7 +23,7 @@ from typing import Any, TextIO
 
 from support.crisis_lines import known_numbers
 from support.prompt import Message
-from support.screening import assess, check_reply, classifier, rules_version
+from support.screening import LEARNED, assess, check_reply, rules_version
 from support.screening.state import AT_RISK
 
 MOST_LINES = 10_000  # of one run; more are refused, so that a wrong file shows at once
@@ -156,8 +156,7 @@ def by_kind(rows: Iterable[dict[str, Any]]) -> list[Kind]:
 
 def table(kinds: Sequence[Kind]) -> str:
     """By kind, the share found at risk with its Wilson 95 % interval."""
-    classifier_status = classifier.state()["status"]
-    lines = [f"rules {rules_version()}, classifier {classifier_status}"]
+    lines = [f"rules {rules_version()}, classifier {LEARNED['classifier'].state()['status']}"]
     lines.append(f"{'kind':<34}{'rows':>6}  {'measure':<15}{'level >= 2':>11}  95 % interval")
     for kind in kinds:
         low, high = wilson(kind.found, kind.rows)

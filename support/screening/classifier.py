@@ -3,26 +3,21 @@
     classify(["I won't be a problem for anyone much longer"])  ->  [Score(at_risk=.98, imminent=.41, category="suicide")]
 
 A tuned encoder (`tuned`) in `assets/screening/classifier/`. What its scores do beside the rules is `state`'s matter. Where it
-cannot be loaded or breaks, `classify` says so by None, the rules go on alone, and `state()` tells the page and /health.
+cannot be loaded or breaks, `classify` says so by None, the rules go on alone, and `shared.state()` tells the page and /health.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from support.screening.normalise import ASSETS
 from support.screening.rules import CATEGORIES
 from support.screening.tuned import Shared, Tuned
 
-FOLDER = ASSETS / "classifier"
 TURN = " || "  # between turns that are read as one message
 LEVELS = 3  # outputs of the head: level >= 1, >= 2, >= 3; then one for each category
-# `at_risk` of one message, `after_risk` after an earlier one was, `joined` of the last turns read as one; `imminent` of level
-# 3; below `doubt`, a rule of level 2 counts as level 1.
-THRESHOLDS = ("at_risk", "after_risk", "joined", "imminent", "doubt")
 
 
 @dataclass(frozen=True)
@@ -43,11 +38,12 @@ class Score:
 class Classifier(Tuned[Score]):
     """Of messages. Make it once: `classify` does."""
 
-    wanted = THRESHOLDS
+    folder = ASSETS / "classifier"
+    outputs = LEVELS + len(CATEGORIES)
     by_wording = slice(1, LEVELS)
-
-    def __init__(self, folder: Path = FOLDER, encoder: str = "") -> None:
-        super().__init__(folder, encoder)
+    # `at_risk` of one message, `after_risk` after an earlier one was, `joined` of the last turns read as one; `imminent` of
+    # level 3; below `doubt`, a rule of level 2 counts as level 1.
+    threshold_names = ("at_risk", "after_risk", "joined", "imminent", "doubt")
 
     def score(self, outputs: Any) -> Score:
         """Of the window most at risk, and as imminent as any."""
@@ -65,24 +61,14 @@ def _likeliest(values: Sequence[float]) -> str:
 
 # One for the process
 
-_shared = Shared("screening classifier", lambda encoder: Classifier(encoder=encoder))
+shared = Shared("screening classifier", Classifier)
 
 
 def classify(texts: Sequence[str]) -> list[Score] | None:
-    """Scores of `texts`, in their order; None where the classifier cannot be used: see `state`. Never raises."""
-    return _shared.scores(texts) if texts else []
+    """Scores of `texts`, in their order; None where the classifier cannot be used. Never raises."""
+    return shared.scores(texts) if texts else []
 
 
 def thresholds() -> dict[str, float]:
-    """From which probability on a score counts: THRESHOLDS. Empty where the classifier cannot be used."""
-    return _shared.thresholds()
-
-
-def state() -> dict[str, str | None]:
-    """`status`: ready, loading (or not asked for yet) or off; `problem`: why it is off. Waits for nothing."""
-    return _shared.state()
-
-
-def warm() -> None:
-    """Load now, so that no message waits for it."""
-    _shared.get()
+    """From which probability on a score counts. Empty where the classifier cannot be used."""
+    return shared.thresholds()

@@ -13,6 +13,7 @@ Knows nothing about risk. torch and transformers are imported on the first load:
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def load(name: str = EMBEDDED) -> tuple[Any, Any]:
     if path is None:
         raise EncoderError(f"The sentence encoder is not installed: pip install {WHEEL}")
     try:
-        return _from_packed(path.read_bytes())
+        return _from_packed(_bytes(path))
     except (ValueError, KeyError, struct.error) as error:
         raise EncoderError(
             f"{path.name} of {WHEEL} cannot be read ({type(error).__name__}); install it again."
@@ -76,6 +77,12 @@ def embedded_file() -> Path | None:
     found = util.find_spec(WHEEL)  # finds it without importing its engine
     path = Path(found.origin).parent / FILE if found and found.origin else None
     return path if path and path.is_file() else None
+
+
+@lru_cache(maxsize=1)
+def _bytes(path: Path) -> bytes:
+    """Once in memory, for the word table of each encoder is a view of it."""
+    return path.read_bytes()
 
 
 def _from_transformers(name: str) -> tuple[Any, Any]:
@@ -109,7 +116,6 @@ class _Cursor:
 def _from_packed(data: bytes) -> tuple[Any, Any]:
     import torch
     from transformers import BertConfig, BertModel
-    from transformers.initialization import no_init_weights
 
     cursor = _Cursor(data)
     if data[:4] != MAGIC:
@@ -130,8 +136,9 @@ def _from_packed(data: bytes) -> tuple[Any, Any]:
         layer_norm_eps=epsilon,
         pad_token_id=0,
     )
-    with no_init_weights():
-        encoder: Any = BertModel(config, add_pooling_layer=False)
+    # Not under no_init_weights: it changes torch for the whole process, in which the model is loading meanwhile. That may
+    # have set another default type too.
+    encoder: Any = BertModel(config, add_pooling_layer=False).float()
     state = encoder.state_dict()
     filled = {"embeddings.word_embeddings.weight"}
     for written, shape_name in _names(layers):

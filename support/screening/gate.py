@@ -20,7 +20,8 @@ from support.screening import reply_classifier
 from support.screening.phrases import PhraseRules
 
 BEFORE = 600  # characters of what went before that each sentence is read together with
-NEAR_BEFORE = 200  # characters of it that the classifier reads
+TELLS_ALONE = 60  # characters of a sentence; the classifier reads a shorter one after NEAR_BEFORE of those before it
+NEAR_BEFORE = 200
 LONGEST = 600  # characters; a sentence without an end is cut here, at a space
 SPOKEN = "en"  # the language that gate.yaml can check; a sentence in another one is not shown
 WORDS_THAT_TELL = 4  # of a sentence in Latin letters: fewer are a name or a greeting
@@ -36,7 +37,7 @@ _NOT_AN_END = re.compile(
 
 
 class GateRejection(Exception):
-    """A reply may not be shown: replace all of it. `problems` are ids from gate.yaml, never text of the reply."""
+    """A reply may not be shown: replace all of it. `problems` are ids, never text of the reply."""
 
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__("The reply was withheld: " + ", ".join(problems))
@@ -73,9 +74,11 @@ class Gate:
             yield waiting
 
     def _check(self, shown: list[str], sentence: str) -> None:
-        problems = problems_in("".join(shown), sentence, self.allowed_numbers)
-        if problems:
-            raise GateRejection(tuple(problems))
+        before = "".join(shown)
+        problems = problems_in(before, sentence, self.allowed_numbers)
+        learned = None if problems else reply_classifier.problem_in([_told(before, sentence)])
+        if problems or learned:
+            raise GateRejection((*problems, *([learned] if learned else [])))
 
 
 def _latest(sentences: list[str]) -> list[str]:
@@ -91,16 +94,21 @@ def check_reply(text: str, allowed_numbers: Iterable[str] = frozenset()) -> list
     """Problems of a whole reply, sorted; [] where it may be shown."""
     allowed = frozenset(_digits(number) for number in allowed_numbers)
     found: set[str] = set()
+    told: list[str] = []
     shown: list[str] = []
     while text:  # sentence by sentence, so that this and the gate say the same
         cut = _first_cut(text) or len(text)
-        found.update(problems_in("".join(shown), text[:cut], allowed))
-        shown, text = _latest([*shown, text[:cut]]), text[cut:]
+        before, sentence, text = "".join(shown), text[:cut], text[cut:]
+        found.update(problems_in(before, sentence, allowed))
+        told.append(_told(before, sentence))
+        shown = _latest([*shown, sentence])
+    if not found and (learned := reply_classifier.problem_in(told)):
+        found.add(learned)
     return sorted(found)
 
 
 def problems_in(before: str, sentence: str, allowed_numbers: frozenset[str]) -> list[str]:
-    """Ids of what may not be said in `sentence`, read together with what went before; sorted."""
+    """Ids of what phrases and forms find in `sentence`, read together with what went before; sorted."""
     rules = gate_rules()
     text = before + sentence
     problems = rules.names_in(text)
@@ -112,13 +120,13 @@ def problems_in(before: str, sentence: str, allowed_numbers: frozenset[str]) -> 
         problems.add("medication")
     if _in_another_language(sentence) or _in_another_language(text):
         problems.add("unchecked_language")
-    if not problems and (learned := reply_classifier.problem_in([sentence, _with_a_little(before, sentence)])):
-        problems.add(learned)
     return sorted(problems)
 
 
-def _with_a_little(before: str, sentence: str) -> str:
-    """The sentence after what was said just before it, for "Me too." and "You should."; from the beginning of a word."""
+def _told(before: str, sentence: str) -> str:
+    """What the classifier reads: the sentence, and where it is short ("Me too.") what was said just before it too."""
+    if len(sentence) >= TELLS_ALONE:
+        return sentence
     near = before[-NEAR_BEFORE:]
     return (near if len(near) == len(before) else near.partition(" ")[2]) + sentence
 

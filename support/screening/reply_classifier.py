@@ -3,21 +3,20 @@
     problem_in(["Been there myself, years ago."])  ->  "claims_to_be_human"
 
 A tuned encoder (`tuned`) in `assets/screening/reply_classifier/`. Where it cannot be loaded or breaks, `problem_in` gives
-None, the gate's phrases go on alone, and `state()` tells the page and /health.
+None, the gate's phrases go on alone, and `shared.state()` tells the page and /health.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from support.screening.normalise import ASSETS
 from support.screening.tuned import Shared, Tuned
 
-FOLDER = ASSETS / "reply_classifier"
-# Outputs of the head: whether there is a problem at all, then one for each of these.
+# Ids of gate.yaml, but for methods: no example of those is written down. Outputs of the head: whether there is a problem at
+# all, then one for each of these.
 PROBLEMS = (
     "affirms_delusion",
     "cannot_do",
@@ -30,7 +29,6 @@ PROBLEMS = (
     "minimising",
     "romance",
 )
-THRESHOLDS = ("problem",)
 
 
 @dataclass(frozen=True)
@@ -44,11 +42,10 @@ class Score:
 class ReplyClassifier(Tuned[Score]):
     """Of replies. Make it once: `problem_in` does."""
 
-    wanted = THRESHOLDS
+    folder = ASSETS / "reply_classifier"
+    outputs = 1 + len(PROBLEMS)
     by_wording = slice(0, 1)
-
-    def __init__(self, folder: Path = FOLDER, encoder: str = "") -> None:
-        super().__init__(folder, encoder)
+    threshold_names = ("problem",)
 
     def score(self, outputs: Any) -> Score:
         """Of the worst window."""
@@ -58,23 +55,13 @@ class ReplyClassifier(Tuned[Score]):
 
 # One for the process
 
-_shared = Shared("reply classifier", lambda encoder: ReplyClassifier(encoder=encoder))
+shared = Shared("reply classifier", ReplyClassifier)
 
 
 def problem_in(texts: Sequence[str]) -> str | None:
     """The problem of the worst of `texts` where it counts; None where none does, or the classifier cannot be used."""
-    scores = _shared.scores(texts)
+    scores = shared.scores(texts)
     if not scores:
         return None
     worst = max(scores, key=lambda score: score.problem)
-    return worst.name if worst.problem >= _shared.thresholds()["problem"] else None
-
-
-def state() -> dict[str, str | None]:
-    """`status`: ready, loading (or not asked for yet) or off; `problem`: why it is off. Waits for nothing."""
-    return _shared.state()
-
-
-def warm() -> None:
-    """Load now, so that no reply waits for it."""
-    _shared.get()
+    return worst.name if worst.problem >= shared.thresholds()["problem"] else None

@@ -31,9 +31,11 @@ PREFIX = "query: "  # what multilingual-e5 was trained to read before a text (it
 MOST_TOKENS = 256  # of one window: about 180 words
 MOST_WINDOWS = 3  # of one text: beginning, middle and end
 READ_CHARS = 8_000  # that are cut into tokens; of a longer text, the beginning and the end
+AT_ONCE = 32  # windows in one batch
 KEPT_SCORES = 4_096
 
 log = logging.getLogger(__name__)
+_loading = threading.Lock()  # one encoder at a time: the first imports torch and peft
 S = TypeVar("S")
 
 
@@ -44,17 +46,21 @@ class ClassifierError(RuntimeError):
 class Tuned(Generic[S]):
     """Encoder, adapter, head, n-grams and thresholds of one folder: texts in, one score for each out."""
 
-    wanted: tuple[str, ...] = ()  # thresholds that the card must name
-    by_wording: slice = slice(0, 0)  # outputs of the head that the n-grams' log-odds are added to
+    folder: Path  # where the app's own lies
+    outputs: int  # of the head
+    by_wording: slice  # those that the n-grams' log-odds are added to
+    threshold_names: tuple[str, ...]  # that the card must hold
 
-    def __init__(self, folder: Path, encoder: str = "") -> None:
+    def __init__(self, folder: Path | None = None, encoder: str = "") -> None:
         """`encoder`: another one than the card names, of the same shape. Raises ClassifierError."""
+        folder = folder or self.folder
         try:
             self.card: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
-            self.thresholds = {name: float(self.card["thresholds"][name]) for name in self.wanted}
+            self.thresholds = {name: _probability(self.card["thresholds"][name]) for name in self.threshold_names}
             self.ngram_weight = float(self.card["ngram_weight"])
             self.ngrams = Ngrams.load(folder)
-            self.encoder, self.tokenizer, self.head = _with_weights(folder, encoder or self.card["encoder"])
+            self.head = read_head(folder, self.outputs)
+            self.encoder, self.tokenizer = _with_adapter(folder, encoder or self.card["encoder"])
         except EncoderError as error:
             raise ClassifierError(str(error)) from error
         except ImportError as error:
@@ -72,15 +78,25 @@ class Tuned(Generic[S]):
         texts = [_readable(text) for text in texts]
         parts = [windows(undisguised(text), self.tokenizer) for text in texts]
         sizes = [*map(len, parts)]
+        ids = [window for part in parts for window in part]
         with torch.inference_mode(), fast_arithmetic():
-            outputs = self.head(pooled(self.encoder, [ids for part in parts for ids in part])).float()
+            batches = [ids[i : i + AT_ONCE] for i in range(0, len(ids), AT_ONCE)]
+            outputs = torch.cat([self.head(pooled(self.encoder, batch)).float() for batch in batches])
             wording = torch.from_numpy(self.ngrams(texts)).float().repeat_interleave(torch.tensor(sizes), 0)
             outputs[:, self.by_wording] += self.ngram_weight * wording
+        if not outputs.isfinite().all():  # no threshold would ever be reached, and nobody would see why
+            raise ClassifierError("The classifier's outputs are not numbers.")
         return [self.score(part) for part in outputs.split(sizes)]
 
     def score(self, outputs: Any) -> S:
         """What the head's outputs [windows of one text, outputs] say."""
         raise NotImplementedError
+
+
+def _probability(value: Any) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError("a threshold is no probability")
+    return float(value)
 
 
 def _readable(text: str) -> str:
@@ -134,25 +150,24 @@ def pooled(encoder: Any, windows: Sequence[Sequence[int]]) -> Any:
     return torch.nn.functional.normalize(mean, dim=-1) * mean.shape[-1] ** 0.5
 
 
-def read_head(folder: Path) -> Any:
-    """The linear layer of a folder, as wide as it was trained."""
+def read_head(folder: Path, outputs: int) -> Any:
+    """The linear layer of a folder, in fp32. Raises RuntimeError where it has not so many outputs."""
     import torch
     from safetensors.torch import load_file
 
     weights = load_file(folder / HEAD)
-    outputs, width = weights["weight"].shape
-    head = torch.nn.Linear(width, outputs)
+    head = torch.nn.Linear(weights["weight"].shape[1], outputs, dtype=torch.float32)
     head.load_state_dict(weights)
     return head.eval()
 
 
-def _with_weights(folder: Path, encoder_name: str) -> tuple[Any, Any, Any]:
+def _with_adapter(folder: Path, encoder_name: str) -> tuple[Any, Any]:
     from peft import PeftModel
 
-    head = read_head(folder)
-    encoder, tokenizer = load(encoder_name)
-    merged: Any = PeftModel.from_pretrained(encoder, str(folder)).merge_and_unload()  # type: ignore[operator]
-    return merged.eval(), tokenizer, head
+    with _loading:
+        encoder, tokenizer = load(encoder_name)
+        merged: Any = PeftModel.from_pretrained(encoder, str(folder)).merge_and_unload()  # type: ignore[operator]
+    return merged.eval(), tokenizer
 
 
 # One of a kind for the process
@@ -161,9 +176,9 @@ def _with_weights(folder: Path, encoder_name: str) -> tuple[Any, Any, Any]:
 class Shared(Generic[S]):
     """Loads once, remembers scores by digest, and turns every failure into None."""
 
-    def __init__(self, name: str, make: Callable[[str], Tuned[S]]) -> None:
-        """`name`: for log lines. `make`: takes the name of the encoder ("" for the card's); may raise ClassifierError."""
-        self.name, self._make = name, make
+    def __init__(self, name: str, kind: Callable[..., Tuned[S]]) -> None:
+        """`name`: for people. `kind`: makes it, given `encoder`."""
+        self.name, self._kind = name, kind
         self._lock = threading.Lock()
         self._made: Tuned[S] | None = None
         self._kept: OrderedDict[bytes, S] = OrderedDict()
@@ -171,15 +186,19 @@ class Shared(Generic[S]):
         self.problem: str | None = None
 
     def get(self) -> Tuned[S] | None:
-        """The classifier, loaded where it was not yet; None where that failed."""
+        """The classifier, loaded where it was not yet; None where it cannot be."""
         with self._lock:
             if self._made is None and self.problem is None:
                 try:
-                    self._made = self._make(Settings.from_env().encoder_id)
+                    self._made = self._kind(encoder=Settings.from_env().encoder_id)
                 except (ClassifierError, SettingsError) as error:
                     self.problem = str(error)
                     log.error("The %s is off, the rules go on: %s", self.name, error)
             return self._made
+
+    def warm(self) -> None:
+        """Load now, so that nobody waits for it."""
+        self.get()
 
     def scores(self, texts: Sequence[str]) -> list[S] | None:
         """Of `texts`, in their order; None where the classifier cannot be used. Never raises."""
@@ -192,15 +211,14 @@ class Shared(Generic[S]):
         new = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
         if new:
             try:
-                found = made([*new.values()])
+                scores = dict(zip(new, made([*new.values()]), strict=True))
             except Exception as error:  # whatever breaks in here must not keep the rules from helping
                 self.problem = f"The {self.name} failed ({type(error).__name__}); the rules go on alone."
                 log.error(self.problem)
                 return None
-            scores = dict(zip(new, found, strict=True))
             known |= scores
             self._keep(scores)
-        self.problem = None
+            self.problem = None
         return [known[key] for key in keys]
 
     def thresholds(self) -> dict[str, float]:

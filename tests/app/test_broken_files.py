@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from support.screening import LEARNED
 from tests.app.running import call, start
 from tests.conftest import ROOT
 
@@ -20,7 +21,8 @@ def broken(tmp_path_factory):
     (copy / "assets/replies/en.yaml").write_text("[]")
     (copy / "assets/crisis_lines.json").write_text("{}")
     (copy / "assets/languages.yaml").write_text("- not a table")
-    (copy / "assets/screening/classifier/head.safetensors").unlink()
+    for part in LEARNED:
+        (copy / "assets/screening" / part / "head.safetensors").unlink()
     yield from start(tmp_path_factory.mktemp("broken"), project=copy, MODEL_ID="/no/such/model")
 
 
@@ -34,9 +36,9 @@ def test_every_reply_is_help(broken):
 def test_health_and_log_say_what_is_broken(broken):
     health = call(broken.url, "health", [])[0]
     end = time.monotonic() + 60
-    while health["classifier"] == "loading" and time.monotonic() < end:
+    while "loading" in (health[part] for part in LEARNED) and time.monotonic() < end:
         time.sleep(1)
         health = call(broken.url, "health", [])[0]
-    assert health["status"] == "degraded" and health["classifier"] == "off"
-    assert set(health["problems"]) == {"screening", "replies", "crisis_lines", "classifier"}
+    assert health["status"] == "degraded" and {health[part] for part in LEARNED} == {"off"}
+    assert set(health["problems"]) == {"screening", "replies", "crisis_lines", *LEARNED}
     assert "suicide.yaml" in health["problems"]["screening"] and "suicide.yaml" in broken.log.read_text()

@@ -1,16 +1,16 @@
 """The learned half of screening: the real encoder and adapter, and what happens where they are missing or break."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
 
 from support.screening import assess, classifier
-from support.screening.classifier import FOLDER, TURN, Classifier, Score
+from support.screening.classifier import TURN, Classifier, Score
 from support.screening.encoder import EncoderError, load
 from support.screening.rules import CATEGORIES
-from support.screening.tuned import MOST_TOKENS, MOST_WINDOWS, ClassifierError, Shared, pooled, windows
+from support.screening.tuned import CARD, pooled
+from tests.conftest import use
 
 
 def users(*contents):
@@ -32,13 +32,7 @@ class Scripted:
 @pytest.fixture
 def shared(monkeypatch):
     """Puts a classifier where the process keeps its own."""
-
-    def put(instead):
-        fresh = Shared("screening classifier", lambda encoder: instead)
-        monkeypatch.setattr(classifier, "_shared", fresh)
-        return fresh
-
-    return put
+    return lambda made: use(made, classifier.shared, monkeypatch)
 
 
 # How the state uses it
@@ -95,8 +89,8 @@ def test_it_lowers_nothing_imminent_and_nothing_after_risk(shared):
 
 
 def test_without_it_every_phrase_counts(shared):
-    kept = shared(None)
-    kept.problem = "not there"
+    shared(None)
+    classifier.shared.problem = "not there"
     assert assess(users(A_PHRASE)).level == 2
 
 
@@ -108,56 +102,7 @@ def test_a_message_is_read_once(shared):
     assert sorted(engine.read) == ["one", TURN.join(["one", "two"]), "two"]
 
 
-def test_no_text_is_kept(shared):
-    kept = shared(Scripted())
-    assess(users("Zebulon was here"))
-    assert b"Zebulon" not in b"".join(kept._kept) and all(isinstance(key, bytes) for key in kept._kept)
-
-
-# Faults
-
-
-def test_a_classifier_that_breaks_leaves_the_rules(shared):
-    def broken(texts):
-        raise RuntimeError("cannot read " + texts[0])
-
-    broken.thresholds = {}
-    shared(broken)
-    assert assess(users("I want to die")).level == 2
-    state = classifier.state()
-    assert state["status"] == "off" and "RuntimeError" in state["problem"] and "die" not in state["problem"]
-
-
-@pytest.mark.parametrize(
-    "missing", ["classifier.json", "head.safetensors", "adapter_model.safetensors", "ngrams.safetensors", "all"]
-)
-@pytest.mark.model
-def test_a_missing_file_is_named_with_its_fix(tmp_path, missing):
-    folder = tmp_path / "classifier"
-    shutil.copytree(FOLDER, folder)
-    shutil.rmtree(folder) if missing == "all" else (folder / missing).unlink()
-    with pytest.raises(ClassifierError, match="Restore the folder"):
-        Classifier(folder)
-
-
-@pytest.mark.model
-@pytest.mark.parametrize("name", ["head.safetensors", "ngrams.safetensors"])
-def test_a_file_cut_short(tmp_path, name):
-    folder = tmp_path / "classifier"
-    shutil.copytree(FOLDER, folder)
-    (folder / name).write_bytes((folder / name).read_bytes()[:100])
-    with pytest.raises(ClassifierError):
-        Classifier(folder)
-
-
-def test_a_card_without_a_threshold_is_refused(tmp_path):
-    folder = tmp_path / "classifier"
-    shutil.copytree(FOLDER, folder)
-    card = json.loads((folder / "classifier.json").read_text())
-    del card["thresholds"]["doubt"]
-    (folder / "classifier.json").write_text(json.dumps(card))
-    with pytest.raises(ClassifierError, match="make it again"):
-        Classifier(folder)
+# The encoder
 
 
 def test_a_missing_wheel_is_named(monkeypatch):
@@ -230,21 +175,13 @@ def test_a_clause_in_a_long_text_is_found(real):
 
 
 @pytest.mark.model
-def test_windows_are_few_and_short(real):
-    for text in ("", "one word", "word " * 400, "word " * 40_000):
-        cut = windows(text, real.tokenizer)
-        assert 1 <= len(cut) <= MOST_WINDOWS and max(map(len, cut)) <= MOST_TOKENS
-    assert windows("word " * 40_000, real.tokenizer)[0][:2] == windows("one", real.tokenizer)[0][:2]
-
-
-@pytest.mark.model
 def test_scores_are_probabilities_and_categories_known(real):
     for score in real(["", "x" * 9_000, "\ud83d\ude00", "hello"]):
         assert 0 <= score.imminent <= 1 and 0 <= score.at_risk <= 1 and score.category in CATEGORIES[2:]
 
 
 def test_the_card_says_what_it_was_trained_on():
-    card = json.loads((FOLDER / "classifier.json").read_text())
+    card = json.loads((Classifier.folder / CARD).read_text())
     from training.screening.messages import THRESHOLDS
     from training.screening.tuning import NGRAM_WEIGHT
 

@@ -1,15 +1,16 @@
 """The learned half of the gate: how the gate uses it, its faults, and the real one on sentences that nobody trained on."""
 
 import json
-import shutil
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 from support.screening import Gate, GateRejection, check_reply, reply_classifier
-from support.screening.reply_classifier import FOLDER, PROBLEMS, ReplyClassifier, Score
-from support.screening.tuned import ClassifierError, Shared
+from support.screening.gate import NEAR_BEFORE, TELLS_ALONE, gate_rules
+from support.screening.reply_classifier import PROBLEMS, ReplyClassifier, Score
+from support.screening.tuned import CARD
+from tests.conftest import use
 
 FROZEN = Path(__file__).parent / "frozen_replies.tsv"
 
@@ -17,10 +18,8 @@ FROZEN = Path(__file__).parent / "frozen_replies.tsv"
 class Scripted:
     """Finds what a test needs it to find."""
 
-    thresholds = {"problem": 0.5}
-
     def __init__(self, bad=()):
-        self.bad, self.read = bad, []
+        self.bad, self.read, self.thresholds = bad, [], {"problem": 0.5}
 
     def __call__(self, texts):
         self.read += texts
@@ -28,63 +27,69 @@ class Scripted:
 
 
 @pytest.fixture
-def shared(monkeypatch):
-    """Puts a classifier where the process keeps its own."""
+def scripted(monkeypatch):
+    """Puts one where the process keeps its own."""
 
-    def put(instead):
-        fresh = Shared("reply classifier", lambda encoder: instead)
-        monkeypatch.setattr(reply_classifier, "_shared", fresh)
-        return instead
+    def put(*bad):
+        made = Scripted(bad)
+        use(made, reply_classifier.shared, monkeypatch)
+        return made
 
     return put
 
 
-def test_it_stops_what_no_phrase_names(shared):
-    shared(Scripted({"My heart skips. "}))
+def test_it_stops_what_no_phrase_names(scripted):
+    scripted("The thought of you makes my evenings light, every single one. ")
     shown = []
     with pytest.raises(GateRejection) as rejected:
-        shown.extend(Gate().passed(["Hello there. My heart skips. ", "Go on."]))
+        shown.extend(
+            Gate().passed(["Hello there. The thought of you makes my evenings light, every single one. ", "Go on."])
+        )
     assert shown == ["Hello there. "] and rejected.value.problems == ("romance",)
 
 
-def test_a_sentence_is_read_alone_and_after_what_was_said_before(shared):
-    read = shared(Scripted()).read
-    list(Gate().passed(["Hello there. My heart skips. "]))
-    assert read == ["Hello there. ", "My heart skips. ", "Hello there. My heart skips. "]
+def test_a_short_sentence_is_read_after_what_was_said_just_before(scripted):
+    made = scripted("Nights are hard for many people who wait for news. Me too.")
+    text = "Nights are hard for many people who wait for news. Me too."
+    with pytest.raises(GateRejection):
+        list(Gate().passed([text]))
+    assert check_reply(text) == ["romance"]
+    assert made.read[-1] == text
 
 
-def test_what_was_said_long_before_is_left_out(shared):
-    read = shared(Scripted()).read
-    check_reply("The rain fell on the hills all day long. " * 20)
-    assert max(map(len, read)) < 300 and not any(text.startswith("ain") for text in read)
+def test_a_long_sentence_is_read_alone(scripted):
+    made = scripted()
+    long = "The rain fell on the hills for the whole of the day, and then it stopped. "
+    check_reply(long * 4)
+    assert set(made.read) == {long}
 
 
-def test_where_a_phrase_has_found_it_nothing_is_read(shared):
-    assert check_reply("You have depression.") == ["diagnosis"] and shared(Scripted()).read == []
+def test_what_was_said_long_before_is_left_out(scripted):
+    made = scripted()
+    check_reply("The rain fell on hills. " * 30)
+    assert max(map(len, made.read)) <= NEAR_BEFORE + TELLS_ALONE
+    assert all(text.split()[0] in {"The", "rain", "fell", "on", "hills."} for text in made.read)
 
 
-def test_one_that_breaks_leaves_the_phrases(shared):
-    def broken(texts):
-        raise RuntimeError("cannot read " + texts[0])
+def test_where_a_phrase_has_found_it_nothing_is_read(scripted):
+    made = scripted()
+    assert check_reply("You have depression.") == ["diagnosis"]
+    with pytest.raises(GateRejection):
+        list(Gate().passed(["You have depression."]))
+    assert made.read == []
 
-    broken.thresholds = {}
-    shared(broken)
+
+def test_without_it_the_phrases_go_on(monkeypatch):
+    use(None, reply_classifier.shared, monkeypatch)
+    reply_classifier.shared.problem = "not there"
     assert check_reply("My heart skips.") == [] and check_reply("You have depression.") == ["diagnosis"]
-    state = reply_classifier.state()
-    assert state["status"] == "off" and "RuntimeError" in state["problem"] and "heart" not in state["problem"]
+
+
+def test_its_problems_are_the_gates():
+    assert set(PROBLEMS) | {"method_detail"} == set(gate_rules().examples)
 
 
 # The real one
-
-
-@pytest.mark.model
-@pytest.mark.parametrize("missing", ["classifier.json", "head.safetensors", "adapter_model.safetensors"])
-def test_a_missing_file_is_named_with_its_fix(tmp_path, missing):
-    folder = tmp_path / "reply_classifier"
-    shutil.copytree(FOLDER, folder)
-    (folder / missing).unlink()
-    with pytest.raises(ClassifierError, match="Restore the folder"):
-        ReplyClassifier(folder)
 
 
 @pytest.mark.model
@@ -96,7 +101,7 @@ def test_scores_are_probabilities_and_names_known():
 def test_the_card_says_what_it_was_trained_on():
     from training.screening.replies import THRESHOLDS
 
-    card = json.loads((FOLDER / "classifier.json").read_text())
+    card = json.loads((ReplyClassifier.folder / CARD).read_text())
     assert card["thresholds"] == THRESHOLDS and card["passes"]
 
 
@@ -107,8 +112,11 @@ FOUND, WITHHELD_WRONGLY = 0.6, 0.1
 @pytest.mark.model
 def test_sentences_whose_author_saw_neither_phrases_nor_examples():
     verdicts = defaultdict(list)
-    for line in FROZEN.read_text("utf-8").splitlines():
-        problem, text = line.split("\t")
-        verdicts[problem == "ok"].append(bool(check_reply(text)))
+    for line in FROZEN.read_text("utf-8").split("\n"):
+        problem, _, text = line.partition("\t")
+        if problem in ("ok", *PROBLEMS):
+            verdicts[problem == "ok"].append(bool(check_reply(text)))
+    assert reply_classifier.shared.state()["status"] == "ready"
+    assert len(verdicts[False]) == 200 and len(verdicts[True]) == 150
     assert sum(verdicts[False]) / len(verdicts[False]) >= FOUND
     assert sum(verdicts[True]) / len(verdicts[True]) <= WITHHELD_WRONGLY

@@ -1,1 +1,1 @@
-"""Makes the classifier that screening uses beside its rules: `python -m training.screening train`."""
+"""Makes the classifiers of screening and gate: `python -m training.screening train`, `train-replies`."""

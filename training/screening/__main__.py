@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from support.screening import classifier, reply_classifier
 from support.screening.classifier import Classifier
 from support.screening.encoder import EMBEDDED
+from support.screening.reply_classifier import ReplyClassifier
 from training.screening.dataset import read_examples, read_replies
 from training.screening.measure import baseline, in_batches, report
 from training.screening.messages import Messages
@@ -32,34 +33,69 @@ EPOCHS_OF_REPLIES = 6
 
 
 def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    return options.run(options)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.screening", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("command", choices=("train", "train-replies", "holdout", "baseline"))
-    parser.add_argument("authors", nargs="*", help="holdout: names of example files, such as en_young")
-    parser.add_argument("--encoder", default=EMBEDDED, help="embedded, or a model of the same shape on the Hub")
-    parser.add_argument("--epochs", type=int, help=f"passes: {EPOCHS}, of replies {EPOCHS_OF_REPLIES}")
-    parser.add_argument("--start", type=Path, help="go on from this classifier's folder, such as after adding examples")
-    parser.add_argument(
-        "--out", type=Path, help="train: where it is saved, after each epoch; else where the app reads it"
-    )
-    options = parser.parse_args(arguments)
-    if options.command == "train-replies":
-        out, epochs = options.out or reply_classifier.FOLDER, options.epochs or EPOCHS_OF_REPLIES
-        make(Replies(read_replies()), options.encoder, epochs, options.start, out)
-        return 0
+    commands = parser.add_subparsers(required=True)
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], about: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=about, description=about)
+        added.add_argument("--encoder", default=EMBEDDED, help="embedded, or a model of the same shape on the Hub")
+        added.set_defaults(run=run)
+        return added
+
+    for added, folder, epochs in (
+        (command("train", _train, "the classifier of messages"), Classifier.folder, EPOCHS),
+        (command("train-replies", _train_replies, "that of replies"), ReplyClassifier.folder, EPOCHS_OF_REPLIES),
+    ):
+        added.add_argument("--epochs", type=int, default=epochs, help=f"passes over the examples ({epochs})")
+        added.add_argument("--start", type=Path, help="go on from this folder, such as after adding examples")
+        added.add_argument(
+            "--out", type=Path, default=folder, help="saved here after each epoch; else where the app reads"
+        )
+    holdout = command("holdout", _holdout, "train without some authors and score them")
+    holdout.add_argument("--epochs", type=int, default=EPOCHS)
+    holdout.add_argument("authors", nargs="+", help="names of example files, such as en_young")
+    command("baseline", _baseline, "what the encoder finds without an adapter")
+    return parser
+
+
+def _train(options: argparse.Namespace) -> int:
+    make(Messages(read_examples()), options.encoder, options.epochs, options.start, options.out)
+    return 0
+
+
+def _train_replies(options: argparse.Namespace) -> int:
+    make(Replies(read_replies()), options.encoder, options.epochs, options.start, options.out)
+    return 0
+
+
+def _holdout(options: argparse.Namespace) -> int:
     examples = read_examples()
-    if options.command == "baseline":
-        print(baseline(examples, options.encoder))
-        return 0
-    epochs = options.epochs or EPOCHS
+    unknown = sorted({*options.authors} - {e.author for e in examples})
+    if unknown:
+        raise SystemExit(
+            f"No examples by {', '.join(unknown)}. Authors: {', '.join(sorted({e.author for e in examples}))}"
+        )
     held = [e for e in examples if e.author in options.authors]
-    if options.command == "holdout":
-        if not held:
-            parser.error(f"name authors to hold out, of {', '.join(sorted({e.author for e in examples}))}")
-        with tempfile.TemporaryDirectory() as folder:
-            make(Messages([e for e in examples if e not in held]), options.encoder, epochs, None, Path(folder))
-            print(report(held, [score.at_risk for score in in_batches(Classifier(Path(folder)), held)]))
-        return 0
-    make(Messages(examples), options.encoder, epochs, options.start, options.out or classifier.FOLDER)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "classifier"
+        make(
+            Messages([e for e in examples if e.author not in options.authors]),
+            options.encoder,
+            options.epochs,
+            None,
+            out,
+        )
+        print(report(held, [score.at_risk for score in in_batches(Classifier(out), held)]))
+    return 0
+
+
+def _baseline(options: argparse.Namespace) -> int:
+    print(baseline(read_examples(), options.encoder))
     return 0
 
 

@@ -63,6 +63,6 @@ def read_replies(folder: Path = REPLIES) -> list[Sentence]:
 def _lines(folder: Path) -> Iterator[tuple[str, str, list[str]]]:
     """(file and line, for messages; author; fields) of each line that is not empty."""
     for path in sorted(folder.glob("*.tsv")):
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
             if line.strip():
                 yield f"{path.name} line {number}", path.stem, line.split("\t")

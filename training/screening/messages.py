@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from support.screening.classifier import LEVELS
+from support.screening.classifier import LEVELS, Classifier
 from support.screening.ngrams import Ngrams
 from support.screening.rules import CATEGORIES
 from training.screening.dataset import Example
@@ -33,7 +33,7 @@ THRESHOLDS = {"at_risk": 0.9, "after_risk": 0.5, "joined": 0.95, "imminent": 0.7
 class Messages:
     """A `tuning.Task` over examples."""
 
-    outputs = LEVELS + len(CATEGORIES)
+    outputs = Classifier.outputs
     thresholds = THRESHOLDS
 
     def __init__(self, examples: Sequence[Example]) -> None:

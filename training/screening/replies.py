@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from support.screening.ngrams import Ngrams
-from support.screening.reply_classifier import PROBLEMS
+from support.screening.reply_classifier import PROBLEMS, ReplyClassifier
 from training.screening.dataset import Sentence
 from training.screening.ngrams import fit
 from training.screening.tuning import Row
@@ -28,7 +28,7 @@ THRESHOLDS = {"problem": 0.9}
 class Replies:
     """A `tuning.Task` over sentences of replies."""
 
-    outputs = 1 + len(PROBLEMS)
+    outputs = ReplyClassifier.outputs
     thresholds = THRESHOLDS
 
     def __init__(self, sentences: Sequence[Sentence]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -116,7 +117,8 @@ def _adapted(encoder_name: str, outputs: int, start: Path | None) -> tuple[Any, 
     base, tokenizer = load(encoder_name)
     base.requires_grad_(False)
     if start:
-        return PeftModel.from_pretrained(base, str(start), is_trainable=True).float(), tokenizer, read_head(start)
+        head = read_head(start, outputs)
+        return PeftModel.from_pretrained(base, str(start), is_trainable=True).float(), tokenizer, head
     config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="FEATURE_EXTRACTION")
     return get_peft_model(base, config), tokenizer, torch.nn.Linear(base.config.hidden_size, outputs)
 
@@ -146,8 +148,10 @@ def _spelled(text: str, draw: random.Random) -> str:
 
 
 def save(folder: Path, trained: Trained, ngrams: Ngrams, card: dict[str, Any]) -> None:
-    """Adapter and n-grams in fp16, head and card."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Adapter and n-grams in fp16, head and card: all of them, or what was there before."""
+    whole, folder = folder, folder.with_name(folder.name + ".unfinished")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     ngrams.save(folder)
     trained.encoder.peft_config["default"].base_model_name_or_path = ""  # the card names the encoder
     trained.encoder.peft_config["default"].save_pretrained(str(folder))
@@ -155,6 +159,8 @@ def save(folder: Path, trained: Trained, ngrams: Ngrams, card: dict[str, Any]) -
     save_file(adapter, folder / "adapter_model.safetensors")
     save_file(trained.head.state_dict(), folder / HEAD)
     (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    shutil.rmtree(whole, ignore_errors=True)
+    folder.rename(whole)
 
 
 def _card(task: Task[Any], encoder_name: str, epochs: int, start: Path | None) -> dict[str, Any]:
