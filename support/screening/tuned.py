@@ -18,7 +18,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from support.screening.encoder import EncoderError, load
 from support.screening.ngrams import Ngrams
@@ -75,18 +75,16 @@ class Tuned(Generic[S]):
         """One score for each text, of its windows."""
         import torch
 
-        texts = [_readable(text) for text in texts]
-        parts = [windows(undisguised(text), self.tokenizer) for text in texts]
-        sizes = [*map(len, parts)]
-        ids = [window for part in parts for window in part]
+        parts = [windows(undisguised(_readable(text)), self.tokenizer) for text in texts]
+        ids = [window.ids for part in parts for window in part]
         with torch.inference_mode(), fast_arithmetic():
             batches = [ids[i : i + AT_ONCE] for i in range(0, len(ids), AT_ONCE)]
             outputs = torch.cat([self.head(pooled(self.encoder, batch)).float() for batch in batches])
-            wording = torch.from_numpy(self.ngrams(texts)).float().repeat_interleave(torch.tensor(sizes), 0)
-            outputs[:, self.by_wording] += self.ngram_weight * wording
+            wording = self.ngrams([window.text for part in parts for window in part])
+            outputs[:, self.by_wording] += self.ngram_weight * torch.from_numpy(wording).float()
         if not outputs.isfinite().all():  # no threshold would ever be reached, and nobody would see why
             raise ClassifierError("The classifier's outputs are not numbers.")
-        return [self.score(part) for part in outputs.split(sizes)]
+        return [self.score(part) for part in outputs.split([*map(len, parts)])]
 
     def score(self, outputs: Any) -> S:
         """What the head's outputs [windows of one text, outputs] say."""
@@ -109,19 +107,33 @@ def _readable(text: str) -> str:
 # What training and use share
 
 
-def windows(text: str, tokenizer: Any) -> list[list[int]]:
-    """Token ids of a text without disguises, in at most MOST_WINDOWS windows that overlap by a quarter; at least one."""
-    begin, *ids, end = tokenizer.encode(PREFIX + text).ids
+class Window(NamedTuple):
+    """A part of a text: its token ids, and its characters."""
+
+    ids: list[int]
+    text: str
+
+
+def windows(text: str, tokenizer: Any) -> list[Window]:
+    """A text without disguises in at most MOST_WINDOWS windows that overlap by a quarter; at least one."""
+    encoding = tokenizer.encode(PREFIX + text)
+    begin, *ids, end = encoding.ids
     size = MOST_TOKENS - 2
     prefix = len(tokenizer.encode(PREFIX.strip()).ids) - 2
     if len(ids) <= size:
-        return [[begin, *ids, end]]
-    head, ids = ids[:prefix], ids[prefix:]
+        return [Window([begin, *ids, end], text)]
+    head, ids, places = ids[:prefix], ids[prefix:], encoding.offsets[1 + prefix : -1]
     size -= prefix
     starts = list(range(0, len(ids) - size // 4, size * 3 // 4))
     if len(starts) > MOST_WINDOWS:
         starts = [starts[i * (len(starts) - 1) // (MOST_WINDOWS - 1)] for i in range(MOST_WINDOWS)]
-    return [[begin, *head, *ids[start : start + size], end] for start in starts]
+    return [
+        Window(
+            [begin, *head, *ids[start : start + size], end],
+            (PREFIX + text)[places[start][0] : places[min(start + size, len(places)) - 1][1]],
+        )
+        for start in starts
+    ]
 
 
 def fast_arithmetic() -> Any:
@@ -134,16 +146,16 @@ def fast_arithmetic() -> Any:
     return torch.autocast("cpu", dtype=torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported())
 
 
-def pooled(encoder: Any, windows: Sequence[Sequence[int]]) -> Any:
-    """Mean of the last layer over each window's tokens, of length sqrt(width). -> [windows, width], fp32."""
+def pooled(encoder: Any, rows: Sequence[Sequence[int]]) -> Any:
+    """Mean of the last layer over each row of token ids, of length sqrt(width). -> [rows, width], fp32."""
     import torch
 
-    longest = max(map(len, windows))
-    ids = torch.zeros(len(windows), longest, dtype=torch.long)
-    mask = torch.zeros(len(windows), longest, dtype=torch.long)
-    for row, window in enumerate(windows):
-        ids[row, : len(window)] = torch.tensor(window)
-        mask[row, : len(window)] = 1
+    longest = max(map(len, rows))
+    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    mask = torch.zeros(len(rows), longest, dtype=torch.long)
+    for row, ids_of_row in enumerate(rows):
+        ids[row, : len(ids_of_row)] = torch.tensor(ids_of_row)
+        mask[row, : len(ids_of_row)] = 1
     states = encoder(input_ids=ids, attention_mask=mask).last_hidden_state.float()
     weights = mask.unsqueeze(-1).float()
     mean = (states * weights).sum(1) / weights.sum(1)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import pairwise
 
 import pytest
 
@@ -153,8 +154,20 @@ def test_windows_are_few_and_short():
     _, tokenizer = load()
     for text in ("", "one word", "word " * 400, "word " * 40_000):
         cut = windows(text, tokenizer)
-        assert 1 <= len(cut) <= MOST_WINDOWS and max(map(len, cut)) <= MOST_TOKENS
-    assert windows("word " * 40_000, tokenizer)[0][:2] == windows("one", tokenizer)[0][:2]
+        assert 1 <= len(cut) <= MOST_WINDOWS and max(len(window.ids) for window in cut) <= MOST_TOKENS
+    assert windows("word " * 40_000, tokenizer)[0].ids[:2] == windows("one", tokenizer)[0].ids[:2]
+
+
+@pytest.mark.model
+def test_a_window_has_the_characters_of_its_tokens():
+    from support.screening.encoder import load
+
+    _, tokenizer = load()
+    text = " ".join(f"stone{i}" for i in range(200)) + " 最後の一言です"
+    cut = windows(text, tokenizer)
+    assert len(cut) > 1 and cut[0].text.startswith("stone0 ") and cut[-1].text.endswith("最後の一言です")
+    for before, after in pairwise(cut):  # nothing is lost between them
+        assert text.index(after.text) < text.index(before.text) + len(before.text)
 
 
 @pytest.mark.model

@@ -29,7 +29,7 @@ from training.screening.replies import Replies
 from training.screening.tuning import make
 
 EPOCHS = 4
-EPOCHS_OF_REPLIES = 6
+EPOCHS_OF_REPLIES = 4
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -50,7 +50,7 @@ def baseline(examples: Sequence[Example], encoder_name: str) -> str:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     with torch.inference_mode():
-        rows = [pooled(encoder, windows(undisguised(e.text), tokenizer)[:1])[0].numpy() for e in examples]
+        rows = [pooled(encoder, [windows(undisguised(e.text), tokenizer)[0].ids])[0].numpy() for e in examples]
     vectors, risk = np.stack(rows), np.array([e.level >= 2 for e in examples])
     lines = [f"{'held out':<12}{'rows':>6}{'area under ROC':>16}{'recall at 5 % false positives':>31}"]
     for author in sorted({e.author for e in examples}):

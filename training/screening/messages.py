@@ -1,13 +1,14 @@
 """What the classifier of messages learns: the level, as three ordinal outputs, and the category.
 
-A third of the examples of each epoch is put beside another of its language, so that a clause in a long text is found and a
-long sad text is not at risk for its length.
+A third of the examples of each epoch is put among others of its language, so that a clause in a long text is found and a long
+sad text is not at risk for its length.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,8 +21,9 @@ from training.screening.dataset import Example
 from training.screening.ngrams import fit
 from training.screening.tuning import Row
 
-BESIDE_ANOTHER = 0.33
-MOST_TOGETHER = 700  # characters of two texts in one: more, and the window would cut one of them off
+AMONG_OTHERS = 0.33
+OTHERS = (1, 1, 2, 3)
+MOST_TOGETHER = 700  # characters of all texts in one: more, and the window would cut one of them off
 WEIGHT_OF_LEVELS = torch.tensor([0.5, 1.0, 0.5])
 WEIGHT_OF_CATEGORY = 0.2
 BUCKETS = 2**18
@@ -46,8 +48,9 @@ class Messages:
     def epoch(self, draw: random.Random) -> list[Row[Example]]:
         rows = []
         for example in self.examples:
-            if draw.random() < BESIDE_ANOTHER:
-                example = _beside(example, draw.choice(self._by_language[example.language]), draw)
+            if draw.random() < AMONG_OTHERS:
+                others = draw.choices(self._by_language[example.language], k=draw.choice(OTHERS))
+                example = _together([example, *others], draw)
             rows.append(Row(example.text, example))
         return rows
 
@@ -64,10 +67,10 @@ class Messages:
         return fit(texts, [[e.level >= level for e in self.examples] for level in (2, 3)], BUCKETS)
 
 
-def _beside(one: Example, other: Example, draw: random.Random) -> Example:
-    """Both texts in one message, in any order. What is more at risk says what the whole is."""
-    if len(one.text) + len(other.text) > MOST_TOGETHER:
-        return one
-    first, second = (one, other) if draw.random() < 0.5 else (other, one)
-    worse = max(one, other, key=lambda example: example.level)
-    return Example(worse.level, worse.category, worse.kind, f"{first.text}. {second.text}", worse.author)
+def _together(examples: list[Example], draw: random.Random) -> Example:
+    """As many as fit, in any order, as one message. What is most at risk says what the whole is."""
+    while sum(len(example.text) for example in examples) > MOST_TOGETHER and len(examples) > 1:
+        examples.pop()
+    worst = max(examples, key=lambda example: example.level)
+    draw.shuffle(examples)
+    return replace(worst, text=". ".join(example.text for example in examples))

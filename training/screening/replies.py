@@ -21,8 +21,8 @@ from training.screening.tuning import Row
 AFTER, BEFORE = 0.4, 0.1  # shares that stand after or before a fine sentence
 WEIGHT_OF_NAME = 0.2
 BUCKETS = 2**16
-# From which probability on a sentence is withheld. Chosen on replies of the embedded model.
-THRESHOLDS = {"problem": 0.9}
+# From which probability on a sentence is withheld: a problem is likelier than not.
+THRESHOLDS = {"problem": 0.5}
 
 
 class Replies:

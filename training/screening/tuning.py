@@ -131,7 +131,7 @@ def _rate(step: int, steps: int) -> float:
 
 def _batches(rows: Sequence[Row[T]], tokenizer: Any, draw: random.Random) -> Iterator[list[tuple[list[int], T]]]:
     """One epoch: batches of texts of like length, in random order."""
-    read = [(windows(_spelled(row.text, draw), tokenizer)[0], row.truth) for row in rows]
+    read = [(windows(_spelled(row.text, draw), tokenizer)[0].ids, row.truth) for row in rows]
     read.sort(key=lambda row: len(row[0]) + draw.random() * 8)
     batches = [read[i : i + BATCH] for i in range(0, len(read), BATCH)]
     draw.shuffle(batches)
