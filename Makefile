@@ -1,6 +1,6 @@
 # make run    installs into .venv, then serves the app on PORT (7860)
 # make test   installs what tests need, then runs every test
-# make lint   ruff and pyright      make bench  ratios, one table      make clean  removes .venv
+# make lint   ruff and pyright      make bench  ratios, as tables      make clean  removes .venv
 #
 # PYTHON=...       another Python than the first of 3.10-3.12 found
 # TORCH_INDEX=...  package index with PyTorch's CPU builds, where the usual one serves only CUDA builds
@@ -38,6 +38,7 @@ format: $(VENV)/dev.done
 bench: $(VENV)/run.done
 	@$(BIN)/python -m benchmarks.quantization
 	@$(BIN)/python -m benchmarks.screening
+	@$(BIN)/python -m benchmarks.gate
 
 clean:
 	rm -rf $(VENV)
