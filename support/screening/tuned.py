@@ -130,7 +130,7 @@ def windows(text: str, tokenizer: Any) -> list[Window]:
     return [
         Window(
             [begin, *head, *ids[start : start + size], end],
-            (PREFIX + text)[places[start][0] : places[min(start + size, len(places)) - 1][1]],
+            (PREFIX + text)[places[start][0] : places[min(start + size, len(places)) - 1][1]].strip(),
         )
         for start in starts
     ]

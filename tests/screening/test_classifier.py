@@ -168,10 +168,11 @@ def test_a_disguise_changes_nothing(real):
 
 
 @pytest.mark.model
-def test_a_clause_in_a_long_text_is_found(real):
+def test_a_plain_clause_in_a_long_text_is_not_doubted():
     filler = "We went to the market, bought apples and bread, and talked about the weather. " * 12
-    (score,) = real([filler + "I am going to kill myself tonight. " + filler])
-    assert score.at_risk >= real.thresholds["at_risk"]
+    assert assess(users(filler + "I am going to kill myself tonight. " + filler)).level == 3
+    assert assess(users(filler + "I want to die. " + filler)).level == 2
+    assert assess(users(filler)).level == 0
 
 
 @pytest.mark.model
