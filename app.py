@@ -427,6 +427,7 @@ def main() -> None:
         raise SystemExit(f"Configuration: {error}") from None
     for part, problem in _problems().items():
         log.error("%s: %s Help is shown in its place.", part, problem)
+    screening.import_libraries()
     threading.Thread(target=_warm, name="classifiers", daemon=True).start()
     _keep_words_out_of_errors()
     demo = build(settings, engines.start(settings))

@@ -17,7 +17,7 @@ from support.screening.phrases import RulesError
 from support.screening.requests import request, request_rules
 from support.screening.rules import rule_book, rules_version
 from support.screening.state import Assessment, assess
-from support.screening.tuned import Shared
+from support.screening.tuned import Shared, import_libraries
 
 __all__ = [
     "LEARNED",
@@ -27,6 +27,7 @@ __all__ = [
     "RulesError",
     "assess",
     "check_reply",
+    "import_libraries",
     "problem",
     "request",
     "rules_version",

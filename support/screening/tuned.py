@@ -10,6 +10,7 @@ turn. torch and peft are imported on the first load.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -180,6 +181,17 @@ def _with_adapter(folder: Path, encoder_name: str) -> tuple[Any, Any]:
         encoder, tokenizer = load(encoder_name)
         merged: Any = PeftModel.from_pretrained(encoder, str(folder)).merge_and_unload()  # type: ignore[operator]
     return merged.eval(), tokenizer
+
+
+def import_libraries() -> None:
+    """What loading needs, in the calling thread. What is missing is told when a classifier is loaded.
+
+    transformers imports its parts as they are asked for, and that fails where two threads ask at once: call this before the
+    threads that load a model or a classifier begin.
+    """
+    with contextlib.suppress(ImportError):
+        import peft  # noqa: F401
+        from transformers import BertConfig, BertModel  # noqa: F401
 
 
 # One of a kind for the process
