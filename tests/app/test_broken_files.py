@@ -14,7 +14,7 @@ pytestmark = pytest.mark.server
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory):
-    """A copy of the project with three broken files, running without a model."""
+    """A copy of the project with broken files, running without a model."""
     copy = tmp_path_factory.mktemp("copy") / "project"
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".venv", ".git", "tests", "training", "outputs"))
     (copy / "assets/screening/suicide.yaml").write_text("rules: [")

@@ -106,7 +106,7 @@ def test_the_card_says_what_it_was_trained_on():
 
 
 # The limits are a floor below what is reached today. Do not read the sentences to write phrases or examples.
-FOUND, WITHHELD_WRONGLY = 0.6, 0.1
+FOUND, WITHHELD_WRONGLY = 0.83, 0.08
 
 
 @pytest.mark.model

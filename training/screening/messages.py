@@ -17,11 +17,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from support.screening.classifier import LEVELS, Classifier
 from support.screening.ngrams import Ngrams
 from support.screening.rules import CATEGORIES
+from support.screening.state import AT_RISK
 from training.screening.dataset import Example
 from training.screening.ngrams import fit
 from training.screening.tuning import Row
 
-AT_RISK = 2
 AMONG_OTHERS = 0.33
 OTHERS = (1, 1, 2, 3)
 MOST_TOGETHER = 700  # characters of all texts in one: more, and the window would cut one of them off
