@@ -305,7 +305,7 @@ def _loading(engine: engines.Engine) -> bool:
 def _status(engine: engines.Engine) -> str:
     """Which model answers, and what does not work, in plain sentences."""
     off = [learned.name for learned in screening.LEARNED.values() if learned.state()["status"] == "off"]
-    without = f'<span class="problem">The {" and the ".join(off)} is off; the rules work.</span> ' if off else ""
+    without = f'<span class="problem">Off: {", ".join(off)}. The rules work.</span> ' if off else ""
     return without + _model(engine)
 
 
