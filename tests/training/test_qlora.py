@@ -189,7 +189,8 @@ def test_a_tiny_model_learns_and_reloads(tmp_path, data, tiny_model, quantizatio
     assert_adapter_is_whole(tmp_path / "adapter", run, "someone/tiny-llama")
 
 
-def test_a_run_without_data_or_model_says_what_to_do(tmp_path, data, tiny_model):
+def test_a_run_without_data_or_model_says_what_to_do(tmp_path, data, tiny_model, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # else it asks again and again, for a minute
     with pytest.raises(TrainingError, match=r"training\.prepare"):
         train(Recipe(base_model=str(tiny_model), data=str(tmp_path)))
     with pytest.raises(TrainingError, match=r"base_model.*HF_TOKEN"):
