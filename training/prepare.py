@@ -1,46 +1,57 @@
-"""A table of questions and answers -> train and validation splits, and a report of what was left out.
+"""A table of questions and answers -> clean train and validation splits, and a report of what was left out.
 
     python -m training.prepare --data train.csv --out outputs/data --rows 1000 --seed 0
     python -m training.prepare --out outputs/data        # from the Hub: Amod/mental_health_counseling_conversations
 
-Writes `train.jsonl`, `validation.jsonl` (one {"context", "response"} a line) and `report.json`. One question often has
-several answers, so rows are split by question: a model is never validated on a question that it was trained on.
+Reads csv, json, jsonl or parquet with the columns Context and Response. `cleaning` says what goes, and why. Writes
+`train.jsonl`, `validation.jsonl` (one {"context", "response"} a line), `report.json` and `report.png`. One question often has
+several answers, and some are asked twice in nearly the same words, so rows are split by question: a model is never
+validated on a question that it was trained on.
 
-Knows nothing about tokens, prompts or models. Does not judge what an answer says: read the data before you train on it.
+Knows nothing about tokens, prompts or models. Cleaning goes by rules and errs: read the data before you train on it.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import json
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from support.screening import rules_version
 from training import TrainingError
+from training.cleaning import Counts, Row, alike, clean
 
 HUB_ID = "Amod/mental_health_counseling_conversations"
 COLUMNS = ("Context", "Response")
 SPLITS = ("train", "validation")
-
-Row = dict[str, str]
+TOPICS = 8
 
 
 def prepare(
-    data: Path | None, out: Path, *, rows: int | None = None, validation: float = 0.1, seed: int = 0, source: str = ""
+    data: Path | None,
+    out: Path,
+    *,
+    rows: int | None = None,
+    validation: float = 0.1,
+    seed: int = 0,
+    source: str = "",
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Read, clean, sample, split, write.
 
     Args:
-        data: csv with the columns Context and Response; None reads the Hub's dataset.
+        data: csv, json, jsonl or parquet with the columns Context and Response; None reads the Hub's dataset.
         out: folder for the splits and the report.
         rows: how many rows to keep, both splits together; None keeps all.
         validation: the share of rows held out, above 0 and below 1.
         seed: decides which rows are kept, and which are held out.
         source: what the report and the model card call the data; empty: the Hub id or the file's name.
+        progress: whether a bar is drawn.
 
     Returns:
         the report, as written to `report.json`.
@@ -52,21 +63,24 @@ def prepare(
         raise TrainingError(f"--rows must be at least 2, one row for each split; it is {rows}.")
     if not 0 < validation < 1:
         raise TrainingError(f"--validation must be above 0 and below 1; it is {validation}.")
-    raw = read_csv(data) if data else read_hub()
-    cleaned, dropped = clean(raw)
+    raw = read_file(data) if data else read_hub()
+    cleaned, counts = clean(raw, progress=progress)
     if not cleaned:
         raise TrainingError(
-            f"No row is left of {len(raw)}: every one lacks a Context or a Response. Check the columns."
+            f"No row is left of {len(raw)} ({_listed(counts.rows)}). Check the columns Context and Response."
         )
     kept = sample(cleaned, rows, seed)
-    dropped["not_sampled"] = len(cleaned) - len(kept)
     train, held_out = split_by_question(kept, validation, seed)
     report: dict[str, Any] = {
         "source": source or (data.name if data else HUB_ID),
         "source_sha256": sha256_of(data) if data else None,
         "seed": seed,
         "rows_read": len(raw),
-        "dropped": dropped,
+        "dropped": {**dict(sorted(counts.rows.items())), "not_sampled": len(cleaned) - len(kept)},
+        "sentences_cut_from_answers": dict(counts.sentences.most_common()),
+        "masked_in_questions": dict(counts.masked.most_common()),
+        "names_found_by": counts.names_found_by,
+        "screening_rules": rules_version(),
         "splits": {},
     }
     out.mkdir(parents=True, exist_ok=True)
@@ -76,31 +90,44 @@ def prepare(
         questions = len({question_key(row) for row in part})
         report["splits"][name] = {"rows": len(part), "questions": questions, "sha256": sha256_of(path)}
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    _plot(kept, counts, len(raw), out / "report.png")
     return report
 
 
-def read_csv(path: Path) -> list[Row]:
-    """Rows of a csv file; columns other than Context and Response are left out.
+def read_file(path: Path) -> list[Row]:
+    """Rows of a csv, json, jsonl or parquet file; columns other than Context and Response are left out.
 
     Raises:
-        TrainingError: no such file, not UTF-8, not a csv, or a column is missing.
+        TrainingError: no such file, not one of these formats, or a column is missing.
     """
-    csv.field_size_limit(2**24)  # the module's own limit is 128 KiB a cell, which a long answer may pass
+    import pandas
+
+    readers: dict[str, Any] = {
+        ".csv": lambda: pandas.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", engine="python"),
+        ".json": lambda: pandas.read_json(path, dtype=False),
+        ".jsonl": lambda: pandas.read_json(path, lines=True, dtype=False),
+        ".parquet": lambda: pandas.read_parquet(path),
+    }
+    if path.is_dir():
+        raise TrainingError(f"{path} is a folder; --data takes one file.")
+    if path.suffix not in readers:
+        raise TrainingError(
+            f"{path} is not one of {', '.join(readers)}; convert it, or leave --data out to use {HUB_ID}."
+        )
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            _demand_columns(reader.fieldnames or [], path.name)
-            return [_row(cells) for cells in reader]
+        table = readers[path.suffix]()
     except FileNotFoundError:
         raise TrainingError(
-            f"There is no file {path}; pass the csv with --data, or leave --data out to use {HUB_ID}."
+            f"There is no file {path}; pass one with --data, or leave --data out to use {HUB_ID}."
         ) from None
-    except IsADirectoryError:
-        raise TrainingError(f"{path} is a folder; --data takes one csv file.") from None
     except UnicodeDecodeError:
-        raise TrainingError(f"{path} is not UTF-8 text; save it as csv (UTF-8) and try again.") from None
-    except csv.Error as error:
-        raise TrainingError(f"{path} is not a readable csv ({error}); export it again, with quoted cells.") from None
+        raise TrainingError(f"{path} is not UTF-8 text; save it as UTF-8 and try again.") from None
+    except (ValueError, OSError, pandas.errors.ParserError) as error:
+        raise TrainingError(
+            f"{path} is not a readable {path.suffix} ({type(error).__name__}: {str(error)[:100]}); export it again."
+        ) from None
+    _demand_columns([str(name) for name in table.columns], path.name)
+    return [_row(cells) for cells in table.to_dict("records")]
 
 
 def read_hub() -> list[Row]:
@@ -122,27 +149,6 @@ def read_hub() -> list[Row]:
     return [_row(cells) for cells in table]
 
 
-def clean(rows: Iterable[Row]) -> tuple[list[Row], dict[str, int]]:
-    """Drop rows without a question or an answer, and exact repetitions; count each reason.
-
-    Returns:
-        the rows that stay, in their order, and how many went for which reason.
-    """
-    dropped = {"empty_context": 0, "empty_response": 0, "duplicate": 0}
-    seen: set[tuple[str, str]] = set()
-    kept = []
-    for row in rows:
-        pair = row["context"], row["response"]
-        if not all(pair):
-            dropped["empty_response" if row["context"] else "empty_context"] += 1
-        elif pair in seen:
-            dropped["duplicate"] += 1
-        else:
-            seen.add(pair)
-            kept.append(row)
-    return kept, dropped
-
-
 def sample(rows: Sequence[Row], count: int | None, seed: int) -> list[Row]:
     """`count` rows by chance, in their old order; all of them where there are no more."""
     if count is None or count >= len(rows):
@@ -159,9 +165,8 @@ def split_by_question(rows: Sequence[Row], validation: float, seed: int) -> tupl
     Raises:
         TrainingError: all rows ask the same question.
     """
-    sizes: dict[str, int] = {}
-    for row in rows:
-        sizes[question_key(row)] = sizes.get(question_key(row), 0) + 1
+    groups = question_groups(rows)
+    sizes = Counter(groups)
     if len(sizes) < 2:
         raise TrainingError("All rows ask the same question, so none can be held out; use more rows, or other data.")
     questions = sorted(sizes)
@@ -174,8 +179,23 @@ def split_by_question(rows: Sequence[Row], validation: float, seed: int) -> tupl
             room -= sizes[question]
     if not held_out:
         held_out = {min(questions, key=lambda question: sizes[question])}
-    train = [row for row in rows if question_key(row) not in held_out]
-    return train, [row for row in rows if question_key(row) in held_out]
+    parts: tuple[list[Row], list[Row]] = [], []
+    for row, group in zip(rows, groups, strict=True):
+        parts[group in held_out].append(row)
+    return parts
+
+
+def question_groups(rows: Sequence[Row]) -> list[str]:
+    """For each row, a name that it shares with all rows that ask the same question, or nearly the same."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    keys = list(dict.fromkeys(question_key(row) for row in rows))
+    pairs = list(alike(keys))
+    links = coo_array(([1] * len(pairs), tuple(zip(*pairs, strict=True)) or ([], [])), shape=(len(keys), len(keys)))
+    group = dict(zip(keys, connected_components(links, directed=False)[1], strict=True))
+    named = {number: key for key, number in reversed(group.items())}
+    return [named[group[question_key(row)]] for row in rows]
 
 
 def question_key(row: Row) -> str:
@@ -198,13 +218,66 @@ def _demand_columns(found: Sequence[str], where: str) -> None:
 
 
 def _row(cells: Mapping[str, Any]) -> Row:
-    context, response = (str(cells[name] or "").strip() for name in COLUMNS)
-    return {"context": context, "response": response}
+    texts = (cells[name] if isinstance(cells[name], str) else "" for name in COLUMNS)
+    return dict(zip(("context", "response"), (text.strip() for text in texts), strict=True))
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in sorted(counts.items()) if count)
+
+
+def _plot(rows: Sequence[Row], counts: Counts, read: int, path: Path) -> None:
+    """Lengths, reasons and topics, as one picture."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 4.5), layout="constrained")
+    lengths, reasons, topics = figure.subplots(1, 3)
+    for name, colour in (("context", "tab:orange"), ("response", "tab:blue")):
+        words = [len(row[name].split()) for row in rows]
+        lengths.hist(words, bins=40, range=(0, 600), alpha=0.6, color=colour, label=f"{name}, {sum(words):,} words")
+    lengths.set(title=f"Words of a text ({len(rows):,} rows kept of {read:,})", xlabel="words", ylabel="rows")
+    lengths.legend()
+    for title, axes, bars in (
+        (
+            "Left out or cut, by reason",
+            reasons,
+            {**counts.rows, **{f"{k} (sentences)": v for k, v in counts.sentences.items()}},
+        ),
+        ("Topics of the questions", topics, topics_of([row["context"] for row in rows])),
+    ):
+        shown = sorted((value, name.replace("_", " ")) for name, value in bars.items() if value)[-18:]
+        axes.barh([name for _, name in shown], [value for value, _ in shown], color="tab:gray")
+        axes.set_title(title)
+        axes.tick_params(axis="y", labelsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def topics_of(texts: Sequence[str]) -> dict[str, int]:
+    """How many texts speak of what: TOPICS factors of their words (NMF), each named by its heaviest words."""
+    from sklearn.decomposition import NMF
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(
+        stop_words="english", min_df=min(5, max(1, len(texts) // 20)), token_pattern=r"[a-z]{3,}"
+    )
+    try:
+        vectors = vectorizer.fit_transform(texts)
+    except ValueError:  # stop words alone
+        return {}
+    model = NMF(n_components=min(TOPICS, *vectors.shape), init="nndsvd", random_state=0, max_iter=400)
+    strongest = model.fit_transform(vectors).argmax(axis=1)
+    words = vectorizer.get_feature_names_out()
+    names = [", ".join(words[i] for i in factor.argsort()[::-1][:3]) for factor in model.components_]
+    return dict(Counter(names[topic] for topic in strongest))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.prepare", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--data", type=Path, help=f"csv with the columns Context and Response; without it, {HUB_ID}")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help=f"csv, json, jsonl or parquet with the columns Context and Response; without it, {HUB_ID}",
+    )
     parser.add_argument("--out", type=Path, default=Path("outputs/data"), help="folder for the splits and report.json")
     parser.add_argument("--rows", type=int, help="how many rows to keep; without it, all")
     parser.add_argument("--validation", type=float, default=0.1, help="share of rows held out (default 0.1)")
@@ -219,6 +292,7 @@ def main() -> None:
             validation=options.validation,
             seed=options.seed,
             source=options.source,
+            progress=True,
         )
     except TrainingError as error:
         raise SystemExit(str(error)) from None

@@ -76,9 +76,10 @@ class Gate:
     def _check(self, shown: list[str], sentence: str) -> None:
         before = "".join(shown)
         problems = problems_in(before, sentence, self.allowed_numbers)
-        learned = None if problems else reply_classifier.problem_in([_told(before, sentence)])
-        if problems or learned:
-            raise GateRejection((*problems, *([learned] if learned else [])))
+        if not problems:
+            problems = [learned for learned in reply_classifier.problems_of([_told(before, sentence)]) if learned]
+        if problems:
+            raise GateRejection(tuple(problems))
 
 
 def _latest(sentences: list[str]) -> list[str]:
@@ -92,19 +93,29 @@ def _latest(sentences: list[str]) -> list[str]:
 
 def check_reply(text: str, allowed_numbers: Iterable[str] = frozenset()) -> list[str]:
     """Problems of a whole reply, sorted; [] where it may be shown."""
+    return sorted({problem for _, problems in checked_sentences(text, allowed_numbers) for problem in problems})
+
+
+def checked_sentences(text: str, allowed_numbers: Iterable[str] = frozenset()) -> list[tuple[str, list[str]]]:
+    """Each sentence with the space after it, and its problems, as the gate would find them one after the other.
+
+    What phrases and forms withhold is no context for the sentences after it: nobody would have seen it.
+    """
     allowed = frozenset(_digits(number) for number in allowed_numbers)
-    found: set[str] = set()
-    told: list[str] = []
+    checked: list[tuple[str, list[str]]] = []
+    unclear: dict[int, str] = {}  # where phrases and forms find nothing: what the classifier reads
     shown: list[str] = []
-    while text:  # sentence by sentence, so that this and the gate say the same
+    while text:
         cut = _first_cut(text) or len(text)
         before, sentence, text = "".join(shown), text[:cut], text[cut:]
-        found.update(problems_in(before, sentence, allowed))
-        told.append(_told(before, sentence))
-        shown = _latest([*shown, sentence])
-    if not found and (learned := reply_classifier.problem_in(told)):
-        found.add(learned)
-    return sorted(found)
+        problems = problems_in(before, sentence, allowed)
+        if not problems:
+            unclear[len(checked)] = _told(before, sentence)
+            shown = _latest([*shown, sentence])
+        checked.append((sentence, problems))
+    for i, learned in zip(unclear, reply_classifier.problems_of([*unclear.values()]), strict=False):
+        checked[i][1].extend([learned] if learned else [])
+    return checked
 
 
 def problems_in(before: str, sentence: str, allowed_numbers: frozenset[str]) -> list[str]:

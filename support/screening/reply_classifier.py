@@ -1,9 +1,9 @@
 """The learned half of the gate: what a reply says where no phrase of gate.yaml names its words.
 
-    problem_in(["Been there myself, years ago."])  ->  "claims_to_be_human"
+    problems_of(["Been there myself, years ago."])  ->  ["claims_to_be_human"]
 
-A tuned encoder (`tuned`) in `assets/screening/reply_classifier/`. Where it cannot be loaded or breaks, `problem_in` gives
-None, the gate's phrases go on alone, and `shared.state()` tells the page and /health.
+A tuned encoder (`tuned`) in `assets/screening/reply_classifier/`. Where it cannot be loaded or breaks, `problems_of` gives
+nothing, the gate's phrases go on alone, and `shared.state()` tells the page and /health.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Score:
 
 
 class ReplyClassifier(Tuned[Score]):
-    """Of replies. Make it once: `problem_in` does."""
+    """Of replies. Make it once: `problems_of` does."""
 
     folder = ASSETS / "reply_classifier"
     outputs = 1 + len(PROBLEMS)
@@ -58,10 +58,9 @@ class ReplyClassifier(Tuned[Score]):
 shared = Shared("reply classifier", ReplyClassifier)
 
 
-def problem_in(texts: Sequence[str]) -> str | None:
-    """The problem of the worst of `texts` where it counts; None where none does, or the classifier cannot be used."""
-    scores = shared.scores(texts)
-    if not scores:
-        return None
-    worst = max(scores, key=lambda score: score.problem)
-    return worst.name if worst.problem >= shared.thresholds()["problem"] else None
+def problems_of(texts: Sequence[str]) -> list[str | None]:
+    """For each text, the problem it most likely has, or None; nothing at all where the classifier cannot be used."""
+    if not texts:
+        return []
+    least = shared.thresholds().get("problem", 1.0)
+    return [score.name if score.problem >= least else None for score in shared.scores(texts) or []]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training import TrainingError, prepare
-from training.prepare import clean, question_key, read_csv, sample, split_by_question
+from training.prepare import question_groups, question_key, read_file, sample, split_by_question, topics_of
 
 
 def write_csv(path, rows, columns=("Context", "Response")):
@@ -21,15 +21,59 @@ def rows_of(folder, split):
     return [json.loads(line) for line in (folder / f"{split}.jsonl").read_text(encoding="utf-8").split("\n") if line]
 
 
+# Each differs from the others enough not to be taken for a repetition.
+SUBJECTS = [
+    "allotment",
+    "bakery",
+    "choir",
+    "dentist",
+    "engine",
+    "flute",
+    "garden",
+    "harbour",
+    "island",
+    "jacket",
+    "kettle",
+    "lantern",
+    "market",
+    "novel",
+    "orchard",
+    "piano",
+    "quarry",
+    "river",
+    "saddle",
+    "tunnel",
+    "umbrella",
+    "violin",
+    "window",
+    "yoghurt",
+]
+
+
+def answer(i: int) -> str:
+    subject = SUBJECTS[i]
+    return (
+        f"That {subject} seems to take much room in your week. What would change if the {subject} were quiet for a day? "
+        f"Perhaps begin with one small {subject} step, number {i}, and tell me how the {subject} went afterwards."
+    )
+
+
+def question(i: int) -> str:
+    return f"How do I talk with my {SUBJECTS[i]} teacher about {SUBJECTS[-i - 1]} lessons?"
+
+
 def test_every_row_read_is_kept_or_counted(tmp_path):
-    rows = [(f"Question {i}?", f"Answer {i}.") for i in range(20)]
-    rows += [("", "An answer alone."), ("  ", " "), ("A question alone?", ""), ("Question 3?", " Answer 3. ")]
+    rows = [(question(i), answer(i)) for i in range(20)]
+    rows += [("", "An answer alone."), ("  ", " "), ("A question alone?", ""), (question(3), f" {answer(3)} ")]
     report = prepare.prepare(write_csv(tmp_path / "rows.csv", rows), tmp_path / "out", rows=15)
     assert report["rows_read"] == 24
-    assert report["dropped"] == {"empty_context": 2, "empty_response": 1, "duplicate": 1, "not_sampled": 5}
+    assert {name: count for name, count in report["dropped"].items() if count} == {
+        "empty_context": 2, "empty_response": 1, "duplicate": 1, "not_sampled": 5,
+    }  # fmt: skip
     kept = sum(part["rows"] for part in report["splits"].values())
     assert kept == 15 and kept + sum(report["dropped"].values()) == report["rows_read"]
     assert report == json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert (tmp_path / "out" / "report.png").stat().st_size > 10_000
 
 
 def test_the_fixture_splits_without_a_shared_question(tmp_path, fixture_csv):
@@ -71,23 +115,46 @@ def test_sampling_keeps_the_order_and_all_rows_where_there_are_no_more():
     assert len(some) == 4 and some == sorted(some, key=rows.index)
 
 
-def test_one_question_with_two_answers_is_no_repetition():
-    kept, dropped = clean([{"context": "Why?", "response": answer} for answer in ("So.", "Thus.", "So.")])
-    assert len(kept) == 2 and dropped["duplicate"] == 1
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".jsonl", ".parquet"])
+def test_every_format_gives_the_same_rows(tmp_path, suffix):
+    import pandas
+
+    answers = ["Zeile\nzwei\u2028drei", 'He said "yes", then left.', "Ich höre dir zu. 🌿", None]
+    table = pandas.DataFrame({"id": range(4), "Context": ["Why? ", "How?", "NA", "7"], "Response": answers})
+    path = tmp_path / f"rows{suffix}"
+    if suffix == ".csv":
+        table.to_csv(path, index=False)
+    elif suffix == ".parquet":
+        table.to_parquet(path)
+    else:
+        table.to_json(path, orient="records", lines=suffix == ".jsonl")
+    assert read_file(path) == [
+        {"context": question, "response": text or ""}
+        for question, text in zip(("Why?", "How?", "NA", "7"), answers, strict=True)
+    ]
 
 
-def test_text_survives_as_it_is(tmp_path):
-    answers = ["Zeile\nzwei\u2028drei", 'He said "yes", then left.', "Ich höre dir zu. 🌿"]
-    path = write_csv(tmp_path / "rows.csv", [(f"Question {i}?", answer) for i, answer in enumerate(answers)])
-    prepare.prepare(path, tmp_path)
-    found = rows_of(tmp_path, "train") + rows_of(tmp_path, "validation")
-    assert {row["response"] for row in found} == set(answers)
-
-
-def test_other_columns_and_a_byte_order_mark_do_no_harm(tmp_path):
+def test_a_byte_order_mark_and_missing_cells_do_no_harm(tmp_path):
     path = tmp_path / "excel.csv"
     path.write_text("\ufeffid,Context,Response\n1,Why?,So.\n2,Only a question\n", encoding="utf-8")
-    assert read_csv(path) == [{"context": "Why?", "response": "So."}, {"context": "Only a question", "response": ""}]
+    assert read_file(path) == [{"context": "Why?", "response": "So."}, {"context": "Only a question", "response": ""}]
+
+
+def test_questions_that_say_nearly_the_same_stay_together():
+    asked = (
+        "I moved to a new city in spring and since then I have not found one single person to talk to in the evening"
+    )
+    rows = [
+        {"context": text, "response": "x"} for text in (asked, f"{asked.upper()}!!", f"{asked} or so", "What is love?")
+    ]
+    groups = question_groups(rows)
+    assert groups[0] == groups[1] == groups[2] != groups[3]
+
+
+def test_topics_count_every_text_once():
+    texts = ["my sister argues about money", "money and debts", "exam stress at school", "school exam tomorrow"] * 5
+    topics = topics_of(texts)
+    assert sum(topics.values()) == 20 and topics_of(["the", "and"]) == {}
 
 
 @pytest.mark.parametrize(
@@ -95,10 +162,10 @@ def test_other_columns_and_a_byte_order_mark_do_no_harm(tmp_path):
     [
         (b"question,answer\nWhy?,So.\n", "lacks the column Context and Response; it has: question, answer"),
         (b"Context,Answer\nWhy?,So.\n", "lacks the column Response"),
-        (b"", "it has: nothing"),
+        (b"", "not a readable .csv"),
         (b"Context,Response\n\xff\xfe,x\n", "not UTF-8"),
-        (b"Context,Response\n,\n", "No row is left of 1"),
-        (b"Context,Response\nWhy?,So.\nwhy?,Thus.\n", "same question"),
+        (b"Context,Response\n,\n", r"No row is left of 1 \(empty context 1\)"),
+        (f'Context,Response\n{question(1)},"{answer(1)}"\n{question(1)},"{answer(2)}"\n'.encode(), "same question"),
     ],
 )
 def test_data_that_cannot_be_used_says_why(tmp_path, content, says):
