@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from training.cleaning import Finder, alike, clean
 
 QUESTION = "Since the spring I cannot sleep through a single night, what could I try?"
+SPANISH = "Dormir mal cansa mucho y hace que el día sea muy largo. ¿Qué pasa en la hora antes de acostarse? " * 2
 ANSWER = (
     "Waking at three and lying there is wearing, and it makes the next day long. Some people keep the hour of getting up fixed "
     "for two weeks and leave the bed when they are awake for long. What happens in the hour before you lie down?"
@@ -32,7 +33,7 @@ def test_a_good_row_stays_as_it_is():
         ("Why?", ANSWER, "too_short"),
         (QUESTION, "Try to sleep more.", "too_short"),
         (QUESTION, f"{ANSWER} " * 40, "too_long"),
-        (QUESTION, "Dormir mal cansa mucho y hace que el día sea muy largo. ¿Qué pasa en la hora antes de acostarse? " * 2, "not_english"),
+        (QUESTION, SPANISH, "not_english"),
         ("I want to kill myself and I do not know what to do any more.", ANSWER, "at_risk"),
         (QUESTION, "Please call me at my office for a free consultation. " * 5, "little_left"),
     ],
@@ -82,7 +83,7 @@ def test_markup_and_lost_line_ends_are_mended():
 
 
 def test_repetitions_go_and_a_second_answer_to_the_same_question_stays():
-    other = "A warm drink, a dark room and no telephone within reach of the bed have helped others, and so has a walk at noon each day."
+    other = "A warm drink, a dark room and no telephone near the bed have helped others, and so has a walk at noon each day."
     rows = [
         {"context": QUESTION, "response": text} for text in (ANSWER, ANSWER, f"{ANSWER} Take care.", other)
     ]  # fmt: skip

@@ -1,74 +1,23 @@
-"""Labels, recipes, and whole runs: over a tiny untrained Llama in seconds, over the embedded model in half a minute."""
+"""Recipes and whole runs: over a tiny untrained Llama in seconds, over the embedded model in half a minute."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from support import prompt
 from support.engines.embedded import wheel_file
 from training import TrainingError, prepare, qlora
-from training.qlora import IGNORED, Recipe, encode, read_recipe, train
+from training.qlora import Recipe, read_recipe, train
 
 RECIPES = Path(qlora.__file__).parent / "recipes"
-ROW = {
-    "context": "My exam is on Friday and I cannot concentrate.",
-    "response": "Being this tense before an exam is hard.",
-}
-
-
-def supervised(row):
-    return [token for token, label in zip(row["input_ids"], row["labels"], strict=True) if label != IGNORED]
-
-
-# --- Labels ---
-
-
-def test_the_prompt_is_masked_and_the_response_and_its_end_are_supervised(tokenizer):
-    row = encode(ROW, tokenizer, max_length=512)
-    asked = prompt.render(prompt.build([{"role": "user", "content": ROW["context"]}]), tokenizer)
-    assert row["input_ids"][: len(asked)] == asked, "training asks as the app does"
-    assert row["labels"][: len(asked)] == [IGNORED] * len(asked)
-    assert row["labels"][len(asked) :] == row["input_ids"][len(asked) :]
-    assert row["attention_mask"] == [1] * len(row["input_ids"])
-    *words, end = supervised(row)
-    assert end == tokenizer.eos_token_id and end not in words
-    assert words == tokenizer(ROW["response"], add_special_tokens=False)["input_ids"]
-
-
-def test_a_response_that_is_cut_has_no_end(tokenizer):
-    row = encode({**ROW, "response": "Breathe slowly. " * 200}, tokenizer, max_length=256)
-    assert len(row["input_ids"]) == 256
-    assert tokenizer.eos_token_id not in supervised(row)
-
-
-def test_a_long_question_loses_its_beginning_and_the_response_stays(tokenizer):
-    row = encode({**ROW, "context": "Once " * 400 + "I cannot concentrate."}, tokenizer, max_length=256)
-    assert len(row["input_ids"]) <= 256
-    assert supervised(row)[-1] == tokenizer.eos_token_id
-    shown = tokenizer.decode(row["input_ids"])
-    assert "concentrate" in shown and "warm" in shown, "the question's end and the system prompt stay"
-
-
-def test_no_room_beside_the_system_prompt_says_so(tokenizer):
-    with pytest.raises(TrainingError, match="max_length 64 leaves no room"):
-        encode(ROW, tokenizer, max_length=64)
-
-
-def test_a_template_that_rewrites_the_prompt_is_refused(tokenizer):
-    import copy
-
-    other = copy.deepcopy(tokenizer)
-    other.chat_template = (
-        "{{ 'exam' if messages|length > 2 else 'warm' }} {{ messages|map(attribute='content')|join(' ') }}"
-    )
-    with pytest.raises(TrainingError, match="chat template changes the prompt"):
-        encode(ROW, other, max_length=512)
-
-
 # --- Recipes ---
 
 
@@ -164,22 +113,20 @@ def assert_adapter_is_whole(folder: Path, run: dict, base: str) -> None:
     assert not [path.name for path in small_files if str(folder) in path.read_text(encoding="utf-8")]
 
 
+def tiny_recipe(tiny_model, data, output, **settings) -> Recipe:
+    """Six steps an epoch over the fixture."""
+    tiny = {
+        "base_model": str(tiny_model), "base_model_name": "someone/tiny-llama", "data": str(data), "output": str(output),
+        "max_length": 256, "epochs": 3, "batch_size": 4, "gradient_accumulation": 1, "learning_rate": 5e-3, "logging_steps": 1,
+    }  # fmt: skip
+    return Recipe(**{**tiny, **settings})
+
+
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(("quantization", "checkpointing"), [("none", True), ("nf4", True), ("nf4", False)])
 def test_a_tiny_model_learns_and_reloads(tmp_path, data, tiny_model, quantization, checkpointing):
-    recipe = Recipe(
-        base_model=str(tiny_model),
-        base_model_name="someone/tiny-llama",
-        data=str(data),
-        output=str(tmp_path / "adapter"),
-        quantization=quantization,
-        max_length=256,
-        epochs=3,
-        batch_size=4,
-        gradient_accumulation=1,
-        learning_rate=5e-3,
-        activation_checkpointing=checkpointing,
-        logging_steps=1,
+    recipe = tiny_recipe(
+        tiny_model, data, tmp_path / "adapter", quantization=quantization, activation_checkpointing=checkpointing
     )
     run = train(recipe)
     assert run["losses"]["validation_after"] < run["losses"]["validation_before"] - 0.05
@@ -187,6 +134,63 @@ def test_a_tiny_model_learns_and_reloads(tmp_path, data, tiny_model, quantizatio
     assert run["reload"]["max_logit_difference"] < 1e-4 < run["reload"]["adapter_effect"]
     assert str(tiny_model) not in json.dumps(run)
     assert_adapter_is_whole(tmp_path / "adapter", run, "someone/tiny-llama")
+    assert [entry["step"] for entry in run["losses"]["validation"]] == [0, 4, 8, 12, 16, 18]
+    assert (tmp_path / "adapter" / "losses.png").stat().st_size > 5_000
+    assert not list((tmp_path / "adapter").glob("checkpoint-*")) and run["peak_memory_gib"] > 0
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_run_stops_where_the_held_out_loss_gets_worse_and_keeps_the_best(tmp_path, data, tiny_model):
+    run = train(tiny_recipe(tiny_model, data, tmp_path, epochs=40, learning_rate=0.03, evaluations=40))
+    losses = [entry["loss"] for entry in run["losses"]["validation"]]
+    assert run["steps"] < 240, "it stopped early"
+    assert run["losses"]["validation_after"] == pytest.approx(min(losses), abs=2e-4)
+    assert losses[-1] > min(losses)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_options_of_the_adapter_reach_it(tmp_path, data, tiny_model):
+    run = train(tiny_recipe(tiny_model, data, tmp_path, max_steps=1, rslora=True, neftune_alpha=5))
+    assert json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))["use_rslora"] is True
+    plain = train(tiny_recipe(tiny_model, data, tmp_path / "plain", max_steps=1, rslora=True))
+    assert run["losses"]["train"] != plain["losses"]["train"], "NEFTune's noise is in the loss"
+
+
+# A process that is killed while it takes a step: no handler runs, and nothing is saved but what was.
+KILLED = """
+import os, signal, sys
+from transformers import TrainerCallback
+from training import qlora
+class Kill(TrainerCallback):
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == int(sys.argv[1]):
+            os.kill(os.getpid(), signal.SIGKILL)
+qlora.EvaluateAtEnd = type("Both", (Kill, qlora.EvaluateAtEnd), {})
+qlora.train(qlora.read_recipe(sys.argv[2:]))
+"""
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("step", [2, 9])
+def test_a_killed_run_goes_on_to_the_same_result(tmp_path, data, tiny_model, step):
+    recipe = tiny_recipe(tiny_model, data, tmp_path / "killed")
+    arguments = [f"--{name}={value}" for name, value in vars(recipe).items() if value != getattr(Recipe(), name)]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(step), *arguments], env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == -signal.SIGKILL
+    with_checkpoint = step > 4
+    if with_checkpoint:
+        with pytest.raises(TrainingError, match="unfinished run: add --resume"):
+            train(recipe)
+        with pytest.raises(TrainingError, match=r"other settings \(learning_rate\)"):
+            train(replace(recipe, learning_rate=1e-3), resume=True)
+    run = train(recipe, resume=True)
+    straight = train(replace(recipe, output=str(tmp_path / "straight")))
+    assert run["resumed"] is with_checkpoint and not straight["resumed"]
+    assert run["losses"] == straight["losses"]
+    weights = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("killed", "straight")]
+    assert weights[0] == weights[1]
 
 
 def test_a_run_without_data_or_model_says_what_to_do(tmp_path, data, tiny_model, monkeypatch):
