@@ -54,7 +54,7 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import DistributedLengthGroupedSampler
 
-from training import TrainingError
+from training import TrainingError, plan
 from training.encoding import IGNORED, SupervisedCollator, encode_all, read_split
 
 EMBEDDED = "embedded"
@@ -298,6 +298,8 @@ def train(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
     set_seed(recipe.seed)
     source, name = base_of(recipe)
     output = Path(recipe.output)
+    where, room, cpu = plan.here()
+    planned = plan.demand_room(plan.shape_of(source), recipe, room, where, cpu)
     tokenizer = load_tokenizer(source)
     splits = {split: read_split(Path(recipe.data), split) for split in ("train", "validation")}
     checkpoint = _checkpoint(recipe, {split: digest for split, (_, digest) in splits.items()}, resume)
@@ -341,6 +343,7 @@ def train(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
         "training_seconds": round(loop_seconds, 1),
         "tokens_per_second": round((trainer.state.num_input_tokens_seen - seen_before) / loop_seconds, 1),
         "peak_memory_gib": round(_peak_memory() / 2**30, 2),
+        "planned_memory_gib": round(sum(planned.values()), 2),
     }
     if not trainer.is_world_process_zero():
         return run
@@ -455,7 +458,8 @@ class ResumableTrainer(Trainer):
         group = self.args.train_batch_size * self.args.gradient_accumulation_steps
         lengths = [len(ids) for ids in rows["input_ids"]]
         # Rows of like length share a batch: 1.01 times the compute of no padding at all, where random order costs 1.46
-        # times with batches of 4 (measured on 1000 rows of the dataset). One replica: accelerate deals the batches out to the processes.
+        # times with batches of 4 (measured on 1000 rows of the dataset).
+        # One replica: accelerate deals the batches out to the processes.
         return DistributedLengthGroupedSampler(
             group, rows, num_replicas=1, rank=0, seed=self.args.seed, lengths=lengths
         )
