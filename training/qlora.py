@@ -20,6 +20,7 @@ import os
 if "LOCAL_RANK" not in os.environ:  # set by torchrun and accelerate
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # read when torch is imported, so it stands above that import
 
+import contextlib
 import gc
 import json
 import logging
@@ -46,6 +47,7 @@ from transformers import (
     AutoTokenizer,
     BitsAndBytesConfig,
     EarlyStoppingCallback,
+    GenerationConfig,
     HfArgumentParser,
     Trainer,
     TrainerCallback,
@@ -88,6 +90,9 @@ class Recipe:
     base_model_name: str = _setting("", "Hub id that the adapter names as its base, where base_model is a folder")
     data: str = _setting("outputs/data", "folder that training.prepare wrote")
     output: str = _setting("outputs/adapter", "folder for the adapter and run.json")
+    publish_to: str = _setting(
+        "", "repo on the Hub for training.publish; the token is asked for before training begins"
+    )
     quantization: str = _setting("nf4", "of the base model: nf4 or none")
     max_length: int = _setting(512, "most tokens of prompt and response together")
     epochs: float = _setting(1.0, "passes over the training rows")
@@ -313,7 +318,7 @@ def train(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
         eval_dataset=encoded["validation"],
         data_collator=SupervisedCollator(tokenizer),
         processing_class=tokenizer,
-        callbacks=[EvaluateAtEnd(), EarlyStoppingCallback(recipe.patience)],
+        callbacks=_callbacks(recipe),
     )
     before, seen_before = trainer.evaluate()["eval_loss"], _tokens_seen(checkpoint)
     loop_started = time.perf_counter()
@@ -382,6 +387,10 @@ def _checkpoint(recipe: Recipe, data: dict[str, str], resume: bool) -> str | Non
         TrainingError: going on would mix two runs, or beginning would write over an unfinished one.
     """
     output, note = Path(recipe.output), Path(recipe.output) / UNFINISHED
+    if resume and recipe.publish_to and not _checkpoints(output):
+        from training.publish import fetch_checkpoint  # which needs this file
+
+        fetch_checkpoint(recipe.publish_to, output)
     settings = {**_shareable(recipe), "data": data}
     if note.exists():
         found = json.loads(note.read_text(encoding="utf-8"))
@@ -446,6 +455,13 @@ def training_arguments(recipe: Recipe) -> TrainingArguments:
     )
 
 
+def _callbacks(recipe: Recipe) -> list[TrainerCallback]:
+    from training.publish import KeepOnHub  # which needs this file
+
+    keep = [KeepOnHub(recipe.publish_to)] if recipe.publish_to else []
+    return [EvaluateAtEnd(), EarlyStoppingCallback(recipe.patience), *keep]
+
+
 class ResumableTrainer(Trainer):
     """Orders rows by seed and epoch alone.
 
@@ -480,6 +496,8 @@ def save(model: Any, tokenizer: Any, source: str, output: Path) -> None:
     )  # PEFT's card names this machine's folders; training.card writes ours
     tokenizer.save_pretrained(output)
     AutoConfig.from_pretrained(source).save_pretrained(output)
+    with contextlib.suppress(OSError):  # not every base has one
+        GenerationConfig.from_pretrained(source).save_pretrained(output)
 
 
 def reload(source: str, quantization: str, adapter: Path) -> Any:
@@ -546,7 +564,8 @@ def _plot(losses: dict[str, Any], path: Path) -> None:
 def _shareable(recipe: Recipe) -> dict[str, Any]:
     """The settings without this machine's folders: run.json is published."""
     values = asdict(recipe)
-    del values["data"], values["output"], values["base_model_name"]
+    for name in ("data", "output", "publish_to", "base_model_name"):
+        del values[name]
     if Path(recipe.base_model).is_dir():
         values["base_model"] = recipe.base_model_name or Path(recipe.base_model).name
     return values
@@ -565,21 +584,30 @@ def _data_facts(recipe: Recipe, splits: dict[str, Any], encoded: dict[str, Datas
 
 
 def main() -> None:
+    from training import publish  # which needs this file
+
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         recipe = read_recipe(sys.argv[1:])
+        if recipe.publish_to:
+            log.info("Publishing as %s, when trained.", publish.demand_token())
         run = train(recipe, resume="--resume" in sys.argv)
+        first = "reload" in run  # of several processes, the one that saved
+        proof = publish.publish(Path(recipe.output), recipe.publish_to) if recipe.publish_to and first else None
     except TrainingError as error:
         raise SystemExit(str(error)) from None
     losses = run["losses"]
     print(f"Validation loss {losses['validation_before']} -> {losses['validation_after']}.")
     if "reload" in run:
-        check, card = run["reload"], Path(recipe.output) / "README.md"
+        check = run["reload"]
         print(
             f"Reloaded: logits differ by {check['max_logit_difference']:.2g} at most; "
             f"the adapter moves them by up to {check['adapter_effect']:.2g}."
         )
-        print(f"Wrote {recipe.output}. Next: python -m training.card --run {recipe.output}/run.json --out {card}")
+        print(f"Wrote {recipe.output}. Next: python -m training.publish {recipe.output} --repo NAME")
+    if proof:
+        print(publish.summary(proof))
 
 
 if __name__ == "__main__":

@@ -170,6 +170,7 @@ qlora.train(qlora.read_recipe(sys.argv[2:]))
 """
 
 
+@pytest.mark.model
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("step", [2, 9])
 def test_a_killed_run_goes_on_to_the_same_result(tmp_path, data, tiny_model, step):

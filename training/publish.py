@@ -1,0 +1,342 @@
+"""Put a trained adapter on the Hub, and prove that it loads from there as it was trained.
+
+    python -m training.publish outputs/adapter --repo you/counselling-lora [--public]
+    python -m training.publish outputs/adapter --repo you/counselling-lora --merged      and the merged model, in 16 bits
+
+Uploads the adapter, the base's config.json (`transformers serve` and AutoConfig ask for it), generation config, tokenizer
+with its chat template, run.json, the loss plot and a model card filled from run.json. Private unless told otherwise. A push
+that fails loses nothing: the folder stays as it is, and the command to push again is printed.
+
+The proof runs in a fresh process with nothing but the repo's name: as `AutoPeftModelForCausalLM` and as the app loads it, the
+logits must be those of the folder. Knows nothing about training but the files that it leaves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from transformers import TrainerCallback
+
+from training import TrainingError, card
+from training.qlora import RELOAD_TOLERANCE, RUN, UNFINISHED
+
+NEEDED = ("adapter_config.json", "adapter_model.safetensors", "config.json", "tokenizer_config.json", RUN)
+LEFT_OUT = ["checkpoint-*", UNFINISHED, ".cache/*"]
+CHECKPOINT = "last-checkpoint"  # folder in the repo
+TRIES = 4
+FIRST_WAIT = 2.0  # seconds; doubled after each try
+PROBE = [1, 20, 300, 11, 42, 7, 150, 9]  # token ids that every tokenizer of 301 tokens or more has
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+def publish(
+    folder: Path, repo: str, *, private: bool = True, merged: bool = False, licence: str = ""
+) -> dict[str, Any]:
+    """Upload, then prove.
+
+    Args:
+        folder: as training.qlora wrote it.
+        repo: "name" or "owner/name" on the Hub; made where it is not there.
+        private: whether a new repo is private. One that is there stays as it is.
+        merged: also export base and adapter as one model, to `<repo>-merged`.
+        licence: see `training.card.render`.
+
+    Returns:
+        {"url", "repo"}, and what the proof measured: {"autopeft", "app": greatest difference of a logit, "adapter_effect"}.
+
+    Raises:
+        TrainingError: no token, a file is missing, the push failed, or what loads from the Hub is not what was trained.
+    """
+    demand_token()
+    missing = [name for name in NEEDED if not (folder / name).exists()]
+    if missing:
+        raise TrainingError(f"{folder} lacks {', '.join(missing)}; is it the output of a finished training.qlora?")
+    card.render(folder / RUN, licence).save(folder / "README.md")
+    options = (
+        f"{'' if private else ' --public'}{' --merged' if merged else ''}{f' --licence {licence}' if licence else ''}"
+    )
+    again = f"python -m training.publish {folder} --repo {repo}{options}"
+    url = _push(folder, repo, private, again)
+    if merged:
+        _push(_merge(folder), f"{repo}-merged", private, again)
+    log.info("Uploaded to %s. Loading it again in a fresh process.", url)
+    return {"url": str(url), "repo": url.repo_id, **prove(url.repo_id, folder)}
+
+
+def summary(proof: dict[str, Any]) -> str:
+    """What `publish` gave, for people."""
+    return (
+        f"{proof['url']}: loaded again, logits differ by {max(proof['autopeft'], proof['app']):.2g} at most.\n"
+        f"In the app: ADAPTER_ID={proof['repo']}"
+    )
+
+
+def demand_token() -> str:
+    """The name of the account that the Hub knows the token by. Ask before hours of training, not after.
+
+    Raises:
+        TrainingError: there is no token, or the Hub does not take it.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+
+    try:
+        return HfApi().whoami()["name"]
+    except LocalTokenNotFoundError:
+        raise TrainingError(
+            "Publishing needs a token with write access: make one at https://huggingface.co/settings/tokens and set HF_TOKEN."
+        ) from None
+    except HfHubHTTPError as error:
+        raise TrainingError(
+            f"The Hub does not take this token ({error.response.status_code}); make a new one with write access and set HF_TOKEN."
+        ) from None
+    except Exception as error:  # the client's transport raises families of its own
+        raise TrainingError(
+            f"The Hub cannot be reached ({type(error).__name__}); check the network, then try again."
+        ) from error
+
+
+def _push(folder: Path, repo: str, private: bool, again: str) -> Any:
+    """The new or known repo's url. `again`: the command that a failure names."""
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    try:
+        url = _with_retries(lambda: api.create_repo(repo, private=private, exist_ok=True))
+        _with_retries(
+            lambda: api.upload_folder(
+                repo_id=url.repo_id,
+                folder_path=folder,
+                ignore_patterns=LEFT_OUT,
+                delete_patterns=f"{CHECKPOINT}/*",
+                commit_message="Add the adapter, its settings and figures",
+            )
+        )
+    except Exception as error:
+        raise TrainingError(
+            f"The push to {repo} failed ({type(error).__name__}: {str(error).splitlines()[0][:200]}). Nothing is lost; "
+            f"push again with:\n  {again}"
+        ) from error
+    return url
+
+
+def _with_retries(call: Callable[[], T]) -> T:
+    """What `call` returns. Errors that pass by themselves are tried again: the connection's, and the server's own."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    wait = FIRST_WAIT
+    for tries_left in reversed(range(TRIES)):
+        try:
+            return call()
+        except HfHubHTTPError as error:
+            if (error.response.status_code < 500 and error.response.status_code != 429) or not tries_left:
+                raise
+            log.warning("The Hub answered %s; trying again in %.0f s.", error.response.status_code, wait)
+        except OSError as error:
+            if not tries_left:
+                raise
+            log.warning("The connection failed (%s); trying again in %.0f s.", type(error).__name__, wait)
+        time.sleep(wait)
+        wait *= 2
+    raise AssertionError("unreachable")
+
+
+def _merge(folder: Path) -> Path:
+    """Base and adapter as one model in 16 bits, for servers that take no adapter and for conversion to other formats."""
+    import torch
+    from peft import AutoPeftModelForCausalLM
+    from transformers import AutoTokenizer
+
+    out = folder.with_name(folder.name + "-merged")
+    model = AutoPeftModelForCausalLM.from_pretrained(str(folder), dtype=torch.float16)
+    model.merge_and_unload().save_pretrained(out)  # type: ignore[operator]
+    AutoTokenizer.from_pretrained(folder).save_pretrained(out)
+    (out / RUN).write_bytes((folder / RUN).read_bytes())
+    return out
+
+
+# Checkpoints of a run that may be cut off, as on Kaggle
+
+
+class KeepOnHub(TrainerCallback):
+    """Puts each new checkpoint into the repo's folder CHECKPOINT: a session that ends takes its disk with it.
+
+    Behind the training; where it fails, that is logged and the run goes on. `publish` takes the folder out again.
+    """
+
+    def __init__(self, repo: str) -> None:
+        self._repo = repo
+        self._pushing: Any = None
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        from huggingface_hub import HfApi
+
+        self._finish()
+        output = Path(args.output_dir)
+        self._copy = tempfile.TemporaryDirectory()  # the Trainer deletes older checkpoints while this one is pushed
+        folder = Path(self._copy.name) / CHECKPOINT
+        shutil.copytree(output / f"checkpoint-{state.global_step}", folder)
+        shutil.copy(output / UNFINISHED, folder / UNFINISHED)  # which run it is of
+        api = HfApi()
+        try:
+            repo = api.create_repo(self._repo, private=True, exist_ok=True).repo_id
+        except Exception as error:
+            log.warning("The checkpoint is on this disk only: %s has no repo (%s).", self._repo, type(error).__name__)
+            return
+        self._pushing = api.upload_folder(
+            repo_id=repo,
+            folder_path=folder,
+            path_in_repo=CHECKPOINT,
+            delete_patterns="*",
+            commit_message=f"Checkpoint of step {state.global_step}",
+            run_as_future=True,
+        )
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._finish()
+
+    def _finish(self) -> None:
+        """Wait for the push before, and free its copy."""
+        if self._pushing is not None:
+            error = self._pushing.exception()
+            if error:
+                log.warning("A checkpoint is on this disk only: the push failed (%s).", type(error).__name__)
+            self._pushing = None
+            self._copy.cleanup()
+
+
+def fetch_checkpoint(repo: str, output: Path) -> None:
+    """The checkpoint that `KeepOnHub` put into `repo`, as if it had been saved in `output`; nothing where there is none."""
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        name = repo if "/" in repo else f"{demand_token()}/{repo}"
+        files = HfApi().list_repo_files(name)
+    except RepositoryNotFoundError:
+        return
+    if not any(file == f"{CHECKPOINT}/trainer_state.json" for file in files):
+        return
+    with tempfile.TemporaryDirectory() as there:
+        snapshot_download(name, allow_patterns=f"{CHECKPOINT}/*", local_dir=there)
+        found = Path(there) / CHECKPOINT
+        step = json.loads((found / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
+        output.mkdir(parents=True, exist_ok=True)
+        shutil.move(found / UNFINISHED, output / UNFINISHED)
+        shutil.move(found, output / f"checkpoint-{step}")
+    log.info("Found the checkpoint of step %s in %s.", step, name)
+
+
+# The proof
+
+
+def prove(repo: str, folder: Path) -> dict[str, float]:
+    """Load `repo` in a fresh process and compare it with `folder`. Raises TrainingError where it is not the same."""
+    done = subprocess.run(
+        [sys.executable, "-m", "training.publish", str(folder), "--repo", repo, "--prove"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+    )
+    try:
+        proof = json.loads(done.stdout.strip().splitlines()[-1])
+    except (IndexError, ValueError):
+        raise TrainingError(
+            f"{repo} could not be loaded again: {(done.stderr.strip().splitlines() or ['?'])[-1]}"
+        ) from None
+    if max(proof["autopeft"], proof["app"]) > RELOAD_TOLERANCE:
+        raise TrainingError(
+            f"What loads from {repo} is not what was trained: logits differ by {proof['autopeft']:.3f} (AutoPeft) and "
+            f"{proof['app']:.3f} (the app), where the adapter moves them by {proof['adapter_effect']:.3f}. Do not use it."
+        )
+    return proof
+
+
+def _prove(repo: str, folder: Path) -> dict[str, float]:
+    """In this process: greatest differences of a logit, and what the adapter does to them at all."""
+    from peft import AutoPeftModelForCausalLM
+    from transformers import BitsAndBytesConfig
+
+    from support.engines.transformers import load
+    from support.settings import Settings
+    from training.qlora import compute_dtype, reload
+
+    run = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    base, quantization = run["base_model"], run["recipe"]["quantization"]
+    here = reload(base, quantization, folder)
+    expected, plain = _logits(here), _plain_logits(here)
+    nf4 = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute_dtype(),
+    )
+    del here  # a T4 does not hold the model twice
+    auto = AutoPeftModelForCausalLM.from_pretrained(
+        repo, dtype=compute_dtype(), quantization_config=nf4 if quantization == "nf4" else None
+    )
+    differences = {"autopeft": _distance(_logits(auto), expected)}
+    del auto
+    app = load(Settings(model_id=base, adapter_id=repo, quantization=quantization))
+    differences["app"] = _distance(_logits(app.model), expected)
+    return {**differences, "adapter_effect": _distance(plain, expected)}
+
+
+def _logits(model: Any) -> Any:
+    import torch
+
+    model.eval()
+    with torch.no_grad():
+        return model(input_ids=torch.tensor([PROBE], device=model.device), use_cache=False).logits.float().cpu()
+
+
+def _plain_logits(model: Any) -> Any:
+    with model.disable_adapter():
+        return _logits(model)
+
+
+def _distance(one: Any, other: Any) -> float:
+    return (one - other).abs().max().item()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.publish", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("folder", type=Path, help="as training.qlora wrote it, such as outputs/adapter")
+    parser.add_argument("--repo", required=True, help="name, or owner/name, on the Hub")
+    parser.add_argument("--public", action="store_true", help="a new repo is public; without it, private")
+    parser.add_argument("--merged", action="store_true", help="also push base and adapter as one model, to REPO-merged")
+    parser.add_argument(
+        "--licence", default="", help="the Hub's id of a licence, for a base model that card.py does not know"
+    )
+    parser.add_argument(
+        "--prove", action="store_true", help="upload nothing: load REPO, compare it with FOLDER, print JSON"
+    )
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        if options.prove:
+            print(json.dumps(_prove(options.repo, options.folder)))
+            return
+        proof = publish(
+            options.folder, options.repo, private=not options.public, merged=options.merged, licence=options.licence
+        )
+    except TrainingError as error:
+        raise SystemExit(str(error)) from None
+    print(summary(proof))
+
+
+if __name__ == "__main__":
+    main()
