@@ -199,6 +199,7 @@ class KeepOnHub(TrainerCallback):
             repo_id=repo,
             folder_path=folder,
             path_in_repo=CHECKPOINT,
+            ignore_patterns="README.md",  # PEFT's, which names this machine's folders
             delete_patterns="*",
             commit_message=f"Checkpoint of step {state.global_step}",
             run_as_future=True,

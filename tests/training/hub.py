@@ -156,6 +156,8 @@ class _Handler(BaseHTTPRequestHandler):
                 repo.files[value["path"]] = base64.b64decode(value["content"])
             elif operation["key"] == "lfsFile":
                 repo.files[value["path"]] = self.hub.large[value["oid"]]
+            elif operation["key"] == "deletedFile":
+                del repo.files[value["path"]]
         repo.commits += 1
         url = f"{self.hub.url}/{name}/commit/{repo.sha}"
         return self._answer(200, {"success": True, "commitOid": repo.sha, "commitUrl": url, "hookOutput": ""})
