@@ -320,7 +320,10 @@ def train(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
         processing_class=tokenizer,
         callbacks=_callbacks(recipe),
     )
-    before, seen_before = trainer.evaluate()["eval_loss"], _tokens_seen(checkpoint)
+    trainer.args.eval_on_start = (
+        checkpoint is None
+    )  # evaluate() before train() would leave several processes unsynchronised
+    seen_before = _tokens_seen(checkpoint)
     loop_started = time.perf_counter()
     result = trainer.train(resume_from_checkpoint=checkpoint)
     loop_seconds = time.perf_counter() - loop_started
@@ -338,10 +341,10 @@ def train(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
         "data": _data_facts(recipe, splits, encoded),
         "steps": result.global_step,
         "losses": {
-            "validation_before": round(before, 4),
+            "validation_before": history["eval_loss"][0]["loss"],
             "validation_after": round(after, 4),
             "train": history["loss"],
-            "validation": [{"step": 0, "loss": round(before, 4)}, *history["eval_loss"]],
+            "validation": history["eval_loss"],
         },
         "trainable_parameters": model.num_parameters(only_trainable=True),
         "resumed": checkpoint is not None,  # then the two below are of the part after it
@@ -437,6 +440,8 @@ def training_arguments(recipe: Recipe) -> TrainingArguments:
         fp16=dtype is torch.float16,
         bf16=dtype is torch.bfloat16,
         use_cpu=not cuda,
+        ddp_backend="gloo" if not cuda and "LOCAL_RANK" in os.environ else None,
+        ddp_find_unused_parameters=False,
         activation_checkpointing=recipe.activation_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False},  # gradients pass although the base's inputs need none
         include_num_input_tokens_seen="non_padding",
@@ -471,7 +476,7 @@ class ResumableTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         rows = self.train_dataset if train_dataset is None else train_dataset
-        group = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        group = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         lengths = [len(ids) for ids in rows["input_ids"]]
         # Rows of like length share a batch: 1.01 times the compute of no padding at all, where random order costs 1.46
         # times with batches of 4 (measured on 1000 rows of the dataset).
