@@ -350,7 +350,7 @@ def train(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
         "resumed": checkpoint is not None,  # then the two below are of the part after it
         "training_seconds": round(loop_seconds, 1),
         "tokens_per_second": round((trainer.state.num_input_tokens_seen - seen_before) / loop_seconds, 1),
-        "peak_memory_gib": round(_peak_memory() / 2**30, 2),
+        "peak_memory_gib": round(peak_memory() / 2**30, 2),
         "planned_memory_gib": round(sum(planned.values()), 2),
     }
     if not trainer.is_world_process_zero():
@@ -546,7 +546,7 @@ def _tokens_seen(checkpoint: str | None) -> float:
     return json.loads((Path(checkpoint) / "trainer_state.json").read_text(encoding="utf-8"))["num_input_tokens_seen"]
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
     """Bytes: of the card where there is one, else of the process (kibibytes on Linux, bytes on macOS)."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()

@@ -217,7 +217,6 @@ def test_two_processes_have_the_loss_of_one_with_the_same_rows_a_step(tmp_path, 
             batch_size=2,
             gradient_accumulation=accumulation,
             lora_dropout=0,
-            quantization="none",
         )
         arguments = [f"--{name}={value}" for name, value in vars(recipe).items() if value != getattr(Recipe(), name)]
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"] if processes == 2 else []
