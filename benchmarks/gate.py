@@ -14,8 +14,8 @@ from pathlib import Path
 
 from support.crisis_lines import known_numbers
 from support.screening import LEARNED, check_reply
-from support.screening.__main__ import wilson
 from support.screening.gate import problems_in
+from support.screening.report import wilson
 
 FROZEN = Path(__file__).parent.parent / "tests" / "screening" / "frozen_replies.tsv"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.screening import __main__ as cli
+from support.screening.report import wilson
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -84,8 +85,8 @@ def test_report(tmp_path):
 
 
 def test_wilson():
-    assert cli.wilson(0, 0) == (0.0, 1.0)
-    low, high = cli.wilson(8, 10)
+    assert wilson(0, 0) == (0.0, 1.0)
+    low, high = wilson(8, 10)
     assert (round(low, 3), round(high, 3)) == (0.490, 0.943)
 
 
