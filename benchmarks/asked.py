@@ -16,6 +16,7 @@ from pathlib import Path
 from support.screening import assess
 from support.screening.report import wilson
 from support.screening.state import AT_RISK
+from training import TrainingError
 from training.prepare import question_key, read_file, read_hub
 
 LEVELS = Path(__file__).parent / "asked_levels.tsv"
@@ -31,7 +32,8 @@ def table(questions: list[str]) -> str:
     for key, question in {digest(question): question for question in questions}.items():
         if key in levels:
             found[levels[key]].append(assess([{"role": "user", "content": question}]).level >= AT_RISK)
-    lines = [f"{'level':<8}{'questions':>10}{'crisis reply':>14}  95 % interval"]
+    lines = [f"{sum(map(len, found.values()))} of {len(levels)} questions are in this data."]
+    lines.append(f"{'level':<8}{'questions':>10}{'crisis reply':>14}  95 % interval")
     for level, replies in sorted(found.items()):
         low, high = wilson(sum(replies), len(replies))
         lines.append(f"{level:<8}{len(replies):>10}{sum(replies) / len(replies):>14.3f}  {low:.3f} to {high:.3f}")
@@ -42,7 +44,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.asked", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, help="csv, json, jsonl or parquet with the columns Context and Response")
     options = parser.parse_args()
-    rows = read_file(options.data) if options.data else read_hub()
+    try:
+        rows = read_file(options.data) if options.data else read_hub()
+    except TrainingError as error:
+        raise SystemExit(str(error)) from None
     print(table([row["context"] for row in rows]))
 
 

@@ -5,7 +5,7 @@
 
 Each trains in a process of its own, one after the other, twice in turn; the better of two counts. Both get the base in NF4,
 LoRA on the layers and of the rank of the seed's recipe, its batch and length, and the rows of `training.prepare`. Everything
-else is each one's own. Tokens are counted without padding: what was learned from, not what was computed.
+else is each one's own. Tokens are counted without padding, prompts included.
 """
 
 from __future__ import annotations

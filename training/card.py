@@ -44,7 +44,7 @@ def render(run_file: Path, licence: str = "") -> ModelCard:
     run = _read(run_file)
     try:
         base, source = run["base_model"], run["data"]["source"]
-        licence_id, sentence = _licence(base, licence)
+        licence_id, sentence = licence_of(base, licence)
         amod = source == AMOD
         # Not `ModelCard.from_template`: it renders a missing number as nothing.
         environment = Environment(undefined=StrictUndefined, finalize=_not_null, keep_trailing_newline=True)
@@ -74,13 +74,14 @@ def _read(path: Path) -> dict[str, Any]:
         raise TrainingError(f"{path} is not JSON ({error}); write it anew with `python -m training.qlora`.") from None
 
 
-def _licence(base: str, chosen: str) -> tuple[str, str]:
+def licence_of(base: str, chosen: str = "") -> tuple[str, str]:
+    """(the Hub's id, a sentence for the card). Raises TrainingError where the base is not known here and none was chosen."""
     if chosen:
         return chosen, f"The adapter goes under {chosen}; the licence of {base} applies beside it."
     for beginning, known in LICENCES.items():
         if base.startswith(beginning):
             return known
-    raise TrainingError(f"The licence of {base} is not known here; look it up on the Hub and pass it with --license.")
+    raise TrainingError(f"The licence of {base} is not known here; look it up on the Hub and pass it with --licence.")
 
 
 def _metadata(base: str, licence: str, amod: bool) -> ModelCardData:
@@ -106,10 +107,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.card", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--run", type=Path, default=Path("outputs/adapter/run.json"))
     parser.add_argument("--out", type=Path, help="default: README.md beside the run")
-    parser.add_argument("--license", default="", help="Hub id of the licence, for base models that are not known here")
+    parser.add_argument(
+        "--licence", "--license", default="", help="Hub id of the licence, for base models that are not known here"
+    )
     options = parser.parse_args()
     try:
-        card = render(options.run, options.license)
+        card = render(options.run, options.licence)
     except TrainingError as error:
         raise SystemExit(str(error)) from None
     out = options.out or options.run.with_name("README.md")

@@ -80,7 +80,7 @@ def clean(rows: Sequence[Row], progress: bool = True) -> tuple[list[Row], Counts
 
 
 def alike(texts: Sequence[str], least: float = ALIKE) -> Iterator[tuple[int, int]]:
-    """Pairs (earlier, later) of texts that say nearly the same: cosine of their runs of three words, at least `least`."""
+    """Pairs (earlier, later) of texts that say nearly the same: cosine of their runs of one to three words, at least `least`."""
     from sklearn.feature_extraction.text import HashingVectorizer
 
     if not texts:
@@ -89,9 +89,9 @@ def alike(texts: Sequence[str], least: float = ALIKE) -> Iterator[tuple[int, int
     vectors = vectorizer.transform(texts)
     for start in range(0, len(texts), 512):
         similar = (vectors[start : start + 512] @ vectors.T).tocoo()
-        for row, other, value in zip(similar.row, similar.col, similar.data, strict=True):
-            if other < start + row and value >= least:
-                yield int(other), int(start + row)
+        pairs = (similar.data >= least) & (similar.col < similar.row + start)
+        for row, other in zip(similar.row[pairs], similar.col[pairs], strict=True):
+            yield int(other), int(start + row)
 
 
 # Rows
@@ -106,14 +106,15 @@ _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,300}>|<!--.{0,2000}?-->", re.DOTALL)
 _BREAK = re.compile(r"</?(?:p|br|div|li|ul|ol|h\d)\b[^<>]{0,300}>", re.IGNORECASE)
 
 
-# The dataset lost its line ends: "... your life.Also, ...". Presidio takes that for an address.
-_LOST_BREAK = re.compile(r"([a-z)\]\"'\u2019][.!?:]{1,3})(?=[A-Z])")
+# The dataset lost its line ends: "... your life.Also, ...". Presidio takes that for an address; real ones stay whole.
+_LOST_BREAK = re.compile(r"((?:[a-z]{2}|[)\]\"'\u2019])[.!?:]{1,3})(?=[A-Z](?:[a-z'\u2019]|$))(?!\S*\.[A-Za-z])")
+_WHOLE = re.compile(r"@|://|^www\.", re.IGNORECASE)
 
 
 def _without_markup(text: str) -> str:
     text = html.unescape(_TAG.sub(" ", _BREAK.sub("\n", text)) if "<" in text else text)
-    text = re.sub(r"[^\S\n]+", " ", text.replace("\r", "\n"))
-    text = _LOST_BREAK.sub(r"\1 ", text)
+    text = re.sub(r"[^\S\n]+", " ", text.replace("\r\n", "\n").replace("\r", "\n"))
+    text = re.sub(r"\S+", lambda run: run[0] if _WHOLE.search(run[0]) else _LOST_BREAK.sub(r"\1 ", run[0]), text)
     return re.sub(r" ?\n ?", "\n", re.sub(r"\n{3,}", "\n\n", text)).strip()
 
 

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from support.prompt import SYSTEM_PROMPT
 from training import TrainingError
@@ -136,14 +137,15 @@ def _activations(shape: Shape, width: int, dropout: bool) -> float:
 
 
 def seconds(shape: Shape, recipe: Recipe, hardware: Hardware, tokens: int) -> tuple[float, float]:
-    """(at best, at worst) of the training loop over `tokens` in all.
+    """(at best, at worst) of the training loop over `tokens` in all. Several cards are as slow as one at worst.
 
     Two operations a weight forward and two backward: the base's weights get no gradient. With checkpointing two more.
     """
     weights = shape.linear + shape.vocabulary * shape.hidden
     operations = tokens * weights * (6 if recipe.activation_checkpointing else 4)
-    best, worst = (operations / (hardware.tflops * 1e12 * hardware.devices * share) for share in reversed(REACHED))
-    return best, worst
+    slowest, fastest = REACHED
+    speed = hardware.tflops * 1e12
+    return operations / (speed * fastest * hardware.devices), operations / (speed * slowest)
 
 
 def shape_of(base_model: str) -> Shape:
@@ -260,7 +262,7 @@ def here() -> tuple[str, float, bool]:
 
     if torch.cuda.is_available():
         return torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory / GIB, False
-    return "this machine", os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB, True
+    return "this machine", psutil.virtual_memory().available / GIB, True
 
 
 def this_cpu() -> Hardware:
@@ -273,7 +275,7 @@ def this_cpu() -> Hardware:
     for _ in range(4):
         square @ square
     tflops = 4 * 2 * 1024**3 / (time.perf_counter() - started) / 1e12
-    return Hardware("cpu", os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB, tflops)
+    return Hardware("cpu", psutil.virtual_memory().available / GIB, tflops)
 
 
 def main() -> None:

@@ -28,11 +28,12 @@ from typing import Any, TypeVar
 from transformers import TrainerCallback
 
 from training import TrainingError, card
-from training.qlora import RELOAD_TOLERANCE, RUN, UNFINISHED
+from training.qlora import RUN, UNFINISHED, differing, same
 
 NEEDED = ("adapter_config.json", "adapter_model.safetensors", "config.json", "tokenizer_config.json", RUN)
-LEFT_OUT = ["checkpoint-*", UNFINISHED, ".cache/*"]
+PUBLISHED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "losses.png", "README.md"]
 CHECKPOINT = "last-checkpoint"  # folder in the repo
+STATE = "trainer_state.json"
 TRIES = 4
 FIRST_WAIT = 2.0  # seconds; doubled after each try
 PROBE = [1, 20, 300, 11, 42, 7, 150, 9]  # token ids that every tokenizer of 301 tokens or more has
@@ -63,16 +64,24 @@ def publish(
     missing = [name for name in NEEDED if not (folder / name).exists()]
     if missing:
         raise TrainingError(f"{folder} lacks {', '.join(missing)}; is it the output of a finished training.qlora?")
-    card.render(folder / RUN, licence).save(folder / "README.md")
+    if (folder / UNFINISHED).exists():
+        raise TrainingError(
+            f"The run in {folder} did not end well; go on with training.qlora --resume, or train again."
+        )
+    model_card = card.render(folder / RUN, licence)
+    model_card.save(folder / "README.md")
     options = (
         f"{'' if private else ' --public'}{' --merged' if merged else ''}{f' --licence {licence}' if licence else ''}"
     )
     again = f"python -m training.publish {folder} --repo {repo}{options}"
     url = _push(folder, repo, private, again)
-    if merged:
-        _push(_merge(folder), f"{repo}-merged", private, again)
     log.info("Uploaded to %s. Loading it again in a fresh process.", url)
-    return {"url": str(url), "repo": url.repo_id, **prove(url.repo_id, folder)}
+    proof = prove(url.repo_id, folder)
+    if merged:
+        whole = _merge(folder)
+        model_card.save(whole / "README.md")
+        _push(whole, f"{repo}-merged", private, again)
+    return {"url": str(url), "repo": url.repo_id, **proof}
 
 
 def summary(proof: dict[str, Any]) -> str:
@@ -108,6 +117,26 @@ def demand_token() -> str:
         ) from error
 
 
+def demand_repo(repo: str, base: str, licence: str = "") -> None:
+    """Make the private repo that a run will publish to, before the run: hours later is too late for a missing right.
+
+    Raises:
+        TrainingError: no token with write access, a name that cannot be used, or a licence that nobody named.
+    """
+    from huggingface_hub import HfApi
+
+    card.licence_of(base, licence)
+    name = demand_token()
+    try:
+        url = _with_retries(lambda: HfApi().create_repo(repo, private=True, exist_ok=True))
+    except Exception as error:
+        raise TrainingError(
+            f"{name} cannot make or write the repo {repo} ({_named(error)}); "
+            "use a token with write access, and a name that is yours."
+        ) from error
+    log.info("The adapter will go to %s.", url)
+
+
 def _push(folder: Path, repo: str, private: bool, again: str) -> Any:
     """The new or known repo's url. `again`: the command that a failure names."""
     from huggingface_hub import HfApi
@@ -119,21 +148,27 @@ def _push(folder: Path, repo: str, private: bool, again: str) -> Any:
             lambda: api.upload_folder(
                 repo_id=url.repo_id,
                 folder_path=folder,
-                ignore_patterns=LEFT_OUT,
+                allow_patterns=PUBLISHED,
+                ignore_patterns=["*/*", UNFINISHED],  # checkpoints, and whatever else stands in the folder
                 delete_patterns=f"{CHECKPOINT}/*",
                 commit_message="Add the adapter, its settings and figures",
             )
         )
     except Exception as error:
         raise TrainingError(
-            f"The push to {repo} failed ({type(error).__name__}: {str(error).splitlines()[0][:200]}). Nothing is lost; "
-            f"push again with:\n  {again}"
+            f"The push to {repo} failed ({_named(error)}). Nothing is lost; push again with:\n  {again}"
         ) from error
     return url
 
 
+def _named(error: Exception) -> str:
+    """Its kind and its first line."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or ['?'])[0][:200]}"
+
+
 def _with_retries(call: Callable[[], T]) -> T:
     """What `call` returns. Errors that pass by themselves are tried again: the connection's, and the server's own."""
+    import httpx2  # the Hub client's own transport
     from huggingface_hub.errors import HfHubHTTPError
 
     wait = FIRST_WAIT
@@ -144,7 +179,7 @@ def _with_retries(call: Callable[[], T]) -> T:
             if (error.response.status_code < 500 and error.response.status_code != 429) or not tries_left:
                 raise
             log.warning("The Hub answered %s; trying again in %.0f s.", error.response.status_code, wait)
-        except OSError as error:
+        except (OSError, httpx2.TransportError) as error:
             if not tries_left:
                 raise
             log.warning("The connection failed (%s); trying again in %.0f s.", type(error).__name__, wait)
@@ -160,9 +195,14 @@ def _merge(folder: Path) -> Path:
     from transformers import AutoTokenizer
 
     out = folder.with_name(folder.name + "-merged")
-    model = AutoPeftModelForCausalLM.from_pretrained(str(folder), dtype=torch.float16)
-    model.merge_and_unload().save_pretrained(out)  # type: ignore[operator]
-    AutoTokenizer.from_pretrained(folder).save_pretrained(out)
+    try:
+        model = AutoPeftModelForCausalLM.from_pretrained(str(folder), dtype=torch.float16)
+        model.merge_and_unload().save_pretrained(out)  # type: ignore[operator]
+        AutoTokenizer.from_pretrained(folder).save_pretrained(out)
+    except Exception as error:  # memory, the Hub, or a base that is gated
+        raise TrainingError(
+            f"The adapter is published; merging it failed ({type(error).__name__}: {error})."
+        ) from error
     (out / RUN).write_bytes((folder / RUN).read_bytes())
     return out
 
@@ -181,25 +221,32 @@ class KeepOnHub(TrainerCallback):
         self._pushing: Any = None
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        self._finish()
+        try:
+            self._pushing = self._push(Path(args.output_dir), state)
+        except Exception as error:
+            log.warning("The checkpoint of step %s is on this disk only (%s).", state.global_step, type(error).__name__)
+
+    def _push(self, output: Path, state: Any) -> Any:
         from huggingface_hub import HfApi
 
-        self._finish()
-        output = Path(args.output_dir)
         self._copy = tempfile.TemporaryDirectory()  # the Trainer deletes older checkpoints while this one is pushed
-        folder = Path(self._copy.name) / CHECKPOINT
-        shutil.copytree(output / f"checkpoint-{state.global_step}", folder)
+        folder, newest = Path(self._copy.name) / CHECKPOINT, f"checkpoint-{state.global_step}"
+        shutil.copytree(output / newest, folder, ignore=shutil.ignore_patterns("README.md", "training_args.bin"))
         shutil.copy(output / UNFINISHED, folder / UNFINISHED)  # which run it is of
+        best = Path(state.best_model_checkpoint or newest).name
+        if best != newest:
+            shutil.copytree(
+                output / best, folder / best, ignore=lambda _, names: {n for n in names if "adapter" not in n}
+            )
+        _name_best(folder / STATE, best)  # without the folder of this machine
         api = HfApi()
-        try:
-            repo = api.create_repo(self._repo, private=True, exist_ok=True).repo_id
-        except Exception as error:
-            log.warning("The checkpoint is on this disk only: %s has no repo (%s).", self._repo, type(error).__name__)
-            return
-        self._pushing = api.upload_folder(
-            repo_id=repo,
+        return api.upload_folder(
+            repo_id=api.create_repo(self._repo, private=True, exist_ok=True).repo_id,
             folder_path=folder,
             path_in_repo=CHECKPOINT,
-            ignore_patterns="README.md",  # PEFT's, which names this machine's folders
             delete_patterns="*",
             commit_message=f"Checkpoint of step {state.global_step}",
             run_as_future=True,
@@ -218,26 +265,51 @@ class KeepOnHub(TrainerCallback):
             self._copy.cleanup()
 
 
-def fetch_checkpoint(repo: str, output: Path) -> None:
-    """The checkpoint that `KeepOnHub` put into `repo`, as if it had been saved in `output`; nothing where there is none."""
+def fetch_checkpoint(repo: str, output: Path, settings: dict[str, Any]) -> None:
+    """The checkpoint that `KeepOnHub` put into `repo`, as if it had been saved in `output`; nothing where there is none.
+
+    Raises:
+        TrainingError: it is of a run with other settings, or the Hub does not give it.
+    """
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import RepositoryNotFoundError
 
-    try:
-        name = repo if "/" in repo else f"{demand_token()}/{repo}"
-        files = HfApi().list_repo_files(name)
-    except RepositoryNotFoundError:
-        return
-    if not any(file == f"{CHECKPOINT}/trainer_state.json" for file in files):
-        return
+    name = _whole_name(repo)
     with tempfile.TemporaryDirectory() as there:
-        snapshot_download(name, allow_patterns=f"{CHECKPOINT}/*", local_dir=there)
+        try:
+            if f"{CHECKPOINT}/{STATE}" not in HfApi().list_repo_files(name):
+                return
+            snapshot_download(name, allow_patterns=f"{CHECKPOINT}/*", local_dir=there)
+        except RepositoryNotFoundError:
+            return
+        except Exception as error:
+            raise TrainingError(
+                f"The checkpoint in {name} could not be fetched ({type(error).__name__}); try again."
+            ) from error
         found = Path(there) / CHECKPOINT
-        step = json.loads((found / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
+        if other := differing(json.loads((found / UNFINISHED).read_text(encoding="utf-8")), settings):
+            raise TrainingError(
+                f"{name} holds the checkpoint of a run with another {other}; use the same, another --publish_to, or delete the "
+                f"folder {CHECKPOINT} there."
+            )
+        state = json.loads((found / STATE).read_text(encoding="utf-8"))
         output.mkdir(parents=True, exist_ok=True)
         shutil.move(found / UNFINISHED, output / UNFINISHED)
-        shutil.move(found, output / f"checkpoint-{step}")
-    log.info("Found the checkpoint of step %s in %s.", step, name)
+        for best in found.glob("checkpoint-*"):
+            shutil.move(best, output / best.name)
+        _name_best(found / STATE, str(output / state["best_model_checkpoint"]))
+        shutil.move(found, output / f"checkpoint-{state['global_step']}")
+    log.info("Found the checkpoint of step %s in %s.", state["global_step"], name)
+
+
+def _name_best(path: Path, folder: str) -> None:
+    """Write into a trainer_state.json where the best checkpoint lies."""
+    state = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**state, "best_model_checkpoint": folder}, indent=2) + "\n", encoding="utf-8")
+
+
+def _whole_name(repo: str) -> str:
+    return repo if "/" in repo else f"{demand_token()}/{repo}"
 
 
 # The proof
@@ -246,7 +318,7 @@ def fetch_checkpoint(repo: str, output: Path) -> None:
 def prove(repo: str, folder: Path) -> dict[str, float]:
     """Load `repo` in a fresh process and compare it with `folder`. Raises TrainingError where it is not the same."""
     done = subprocess.run(
-        [sys.executable, "-m", "training.publish", str(folder), "--repo", repo, "--prove"],
+        [sys.executable, "-m", "training.publish", str(folder.resolve()), "--repo", repo, "--prove"],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parent.parent,
@@ -257,7 +329,7 @@ def prove(repo: str, folder: Path) -> dict[str, float]:
         raise TrainingError(
             f"{repo} could not be loaded again: {(done.stderr.strip().splitlines() or ['?'])[-1]}"
         ) from None
-    if max(proof["autopeft"], proof["app"]) > RELOAD_TOLERANCE:
+    if not same(max(proof["autopeft"], proof["app"]), proof["adapter_effect"]):
         raise TrainingError(
             f"What loads from {repo} is not what was trained: logits differ by {proof['autopeft']:.3f} (AutoPeft) and "
             f"{proof['app']:.3f} (the app), where the adapter moves them by {proof['adapter_effect']:.3f}. Do not use it."

@@ -26,7 +26,6 @@ import json
 import logging
 import math
 import platform
-import resource
 import shutil
 import sys
 import time
@@ -37,6 +36,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 import yaml
 from datasets import Dataset
@@ -61,8 +61,10 @@ from training.encoding import IGNORED, SupervisedCollator, encode_all, read_spli
 
 EMBEDDED = "embedded"
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets")
-# fp16 logits near 30 are 0.016 apart. An adapter that was not loaded differs by `adapter_effect`, reported beside.
+# Of a logit. Those near 30 are 0.016 apart in fp16 and 0.125 in bf16, and sums in another order move them by a few steps; so
+# a difference counts where it is also more than a tenth of what the adapter does at all.
 RELOAD_TOLERANCE = 0.05
+RELOAD_SHARE = 0.1
 RUN = "run.json"
 UNFINISHED = "unfinished.json"  # beside the checkpoints: which run they are of
 
@@ -90,9 +92,8 @@ class Recipe:
     base_model_name: str = _setting("", "Hub id that the adapter names as its base, where base_model is a folder")
     data: str = _setting("outputs/data", "folder that training.prepare wrote")
     output: str = _setting("outputs/adapter", "folder for the adapter and run.json")
-    publish_to: str = _setting(
-        "", "repo on the Hub for training.publish; the token is asked for before training begins"
-    )
+    publish_to: str = _setting("", "repo on the Hub for training.publish; made before training begins, private")
+    licence: str = _setting("", "the Hub's id of a licence, for the card of a base model that card.py does not know")
     quantization: str = _setting("nf4", "of the base model: nf4 or none")
     max_length: int = _setting(512, "most tokens of prompt and response together")
     epochs: float = _setting(1.0, "passes over the training rows")
@@ -149,7 +150,9 @@ def read_recipe(arguments: Sequence[str]) -> Recipe:
     Raises:
         TrainingError: no such file, a setting that does not exist, or a value that cannot be used.
     """
-    parser = HfArgumentParser(Recipe, prog="python -m training.qlora", description=(__doc__ or "").split("\n")[0])  # type: ignore[arg-type]
+    parser = HfArgumentParser(
+        Recipe, allow_abbrev=False, prog="python -m training.qlora", description=(__doc__ or "").split("\n")[0]
+    )  # type: ignore[arg-type]
     parser.add_argument("--config", type=Path, help="recipe file, such as training/recipes/seed.yaml")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in `output`")
     config = parser.parse_known_args(arguments)[0].config
@@ -176,7 +179,7 @@ def _recipe_file(path: Path) -> dict[str, Any]:
     if unknown:
         raise TrainingError(f"The recipe {path} has no such setting: {', '.join(map(str, unknown))}. See --help.")
     # As text, every value goes through the same parsing as on the command line: yaml reads 2e-4 as a string.
-    return {name: str(value) for name, value in values.items()}
+    return {name: str(value) for name, value in values.items() if value is not None}
 
 
 # --- The model ---
@@ -196,6 +199,10 @@ def compute_dtype() -> torch.dtype:
 def base_of(recipe: Recipe) -> tuple[str, str]:
     """Where the base model is loaded from, and the name under which others find it."""
     if recipe.base_model != EMBEDDED:
+        if Path(recipe.base_model).is_dir() and not recipe.base_model_name:
+            raise TrainingError(
+                f"{recipe.base_model} is a folder of this machine: name the model that others find, with --base_model_name."
+            )
         return recipe.base_model, recipe.base_model_name or recipe.base_model
     from support.engines import ModelUnavailable, embedded
     from support.settings import Settings
@@ -307,13 +314,18 @@ def train(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
     planned = plan.demand_room(plan.shape_of(source), recipe, room, where, cpu)
     tokenizer = load_tokenizer(source)
     splits = {split: read_split(Path(recipe.data), split) for split in ("train", "validation")}
-    checkpoint = _checkpoint(recipe, {split: digest for split, (_, digest) in splits.items()}, resume)
+    arguments = training_arguments(recipe)
+    with arguments.main_process_first(desc="the notes about this run"):  # it writes them, the others then find them
+        checkpoint = _checkpoint(recipe, {split: digest for split, (_, digest) in splits.items()}, resume)
+    arguments.eval_on_start = (
+        checkpoint is None
+    )  # evaluate() before train() would leave several processes unsynchronised
     encoded = {split: encode_all(rows, tokenizer, recipe.max_length) for split, (rows, _) in splits.items()}
 
     model = with_new_adapter(load_base(source, recipe.quantization), recipe, name)
     trainer = ResumableTrainer(
         model=model,
-        args=training_arguments(recipe),
+        args=arguments,
         train_dataset=encoded["train"],
         eval_dataset=encoded["validation"],
         data_collator=SupervisedCollator(tokenizer),
@@ -356,6 +368,9 @@ def train(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
     if not trainer.is_world_process_zero():
         return run
 
+    model = trainer.accelerator.unwrap_model(
+        trainer.model, keep_fp32_wrapper=False
+    )  # not in the loop's mixed precision
     save(model, tokenizer, source, output)
     run["adapter_bytes"] = (output / "adapter_model.safetensors").stat().st_size
     probe = encoded["validation"][0]["input_ids"]
@@ -371,7 +386,7 @@ def train(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
     run["seconds"] = round(time.perf_counter() - started, 1)
     (output / RUN).write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
     _plot(run["losses"], output / "losses.png")
-    if run["reload"]["max_logit_difference"] > RELOAD_TOLERANCE:
+    if not same(**run["reload"]):
         raise TrainingError(
             f"The adapter in {output}, loaded afresh, differs from the trained one by up to "
             f"{run['reload']['max_logit_difference']:.3f} in its logits; do not publish it. Compare the versions in "
@@ -390,29 +405,31 @@ def _checkpoint(recipe: Recipe, data: dict[str, str], resume: bool) -> str | Non
         TrainingError: going on would mix two runs, or beginning would write over an unfinished one.
     """
     output, note = Path(recipe.output), Path(recipe.output) / UNFINISHED
+    settings = {**_shareable(recipe), "data": data}
     if resume and recipe.publish_to and not _checkpoints(output):
         from training.publish import fetch_checkpoint  # which needs this file
 
-        fetch_checkpoint(recipe.publish_to, output)
-    settings = {**_shareable(recipe), "data": data}
-    if note.exists():
-        found = json.loads(note.read_text(encoding="utf-8"))
-        other = sorted(key for key in {*found, *settings} if found.get(key) != settings.get(key))
-        checkpoints = _checkpoints(output)
-        if checkpoints and not resume:
+        fetch_checkpoint(recipe.publish_to, output, settings)
+    if note.exists() and (checkpoints := _checkpoints(output)):
+        if not resume:
             raise TrainingError(f"{output} holds an unfinished run: add --resume, or choose another --output.")
-        if checkpoints and other:
+        if other := differing(json.loads(note.read_text(encoding="utf-8")), settings):
             raise TrainingError(
-                f"The unfinished run in {output} has other settings ({', '.join(other)}); use the same, or another --output."
+                f"The unfinished run in {output} has another {other}; use the same, or another --output."
             )
-        if checkpoints:
-            log.info("Going on from %s.", checkpoints[-1].name)
-            return str(checkpoints[-1])
+        log.info("Going on from %s.", checkpoints[-1].name)
+        return str(checkpoints[-1])
     if resume:
         log.info("%s holds no checkpoint; beginning.", output)
     output.mkdir(parents=True, exist_ok=True)
+    (output / RUN).unlink(missing_ok=True)  # of an adapter that will be written over
     note.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     return None
+
+
+def differing(one: dict[str, Any], other: dict[str, Any]) -> str:
+    """Names of the settings that differ, as words; "" where none does."""
+    return ", ".join(sorted(key for key in {*one, *other} if one.get(key) != other.get(key)))
 
 
 def _checkpoints(output: Path) -> list[Path]:
@@ -454,6 +471,7 @@ def training_arguments(recipe: Recipe) -> TrainingArguments:
         save_steps=share,
         save_total_limit=2,  # the best and the last
         load_best_model_at_end=True,
+        restore_callback_states_from_checkpoint=True,  # else patience begins anew
         neftune_noise_alpha=recipe.neftune_alpha or None,
         report_to="none",
         seed=recipe.seed,
@@ -464,7 +482,7 @@ def _callbacks(recipe: Recipe) -> list[TrainerCallback]:
     from training.publish import KeepOnHub  # which needs this file
 
     keep = [KeepOnHub(recipe.publish_to)] if recipe.publish_to else []
-    return [EvaluateAtEnd(), EarlyStoppingCallback(recipe.patience), *keep]
+    return [EarlyStoppingCallback(recipe.patience), *keep]
 
 
 class ResumableTrainer(Trainer):
@@ -484,13 +502,6 @@ class ResumableTrainer(Trainer):
         return DistributedLengthGroupedSampler(
             group, rows, num_replicas=1, rank=0, seed=self.args.seed, lengths=lengths
         )
-
-
-class EvaluateAtEnd(TrainerCallback):
-    """The last step is evaluated too, so that the best adapter may be the last one."""
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        control.should_evaluate = control.should_evaluate or state.global_step >= state.max_steps
 
 
 def save(model: Any, tokenizer: Any, source: str, output: Path) -> None:
@@ -517,6 +528,11 @@ def reload(source: str, quantization: str, adapter: Path) -> Any:
             return PeftModel.from_pretrained(load_base(source, quantization), str(adapter))
         except UserWarning as missing:
             raise TrainingError(f"The adapter in {adapter} lacks weights ({missing}); train again.") from None
+
+
+def same(max_logit_difference: float, adapter_effect: float) -> bool:
+    """Whether two loaded adapters compute the same, as far as the precision tells."""
+    return max_logit_difference <= max(RELOAD_TOLERANCE, RELOAD_SHARE * adapter_effect)
 
 
 def _logits(model: Any, ids: list[int]) -> torch.Tensor:
@@ -547,9 +563,13 @@ def _tokens_seen(checkpoint: str | None) -> float:
 
 
 def peak_memory() -> int:
-    """Bytes: of the card where there is one, else of the process (kibibytes on Linux, bytes on macOS)."""
+    """Bytes: of the card where there is one, else of the process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
+    try:
+        import resource
+    except ImportError:  # Windows counts it itself
+        return psutil.Process().memory_info().peak_wset  # type: ignore[attr-defined]
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
@@ -569,7 +589,7 @@ def _plot(losses: dict[str, Any], path: Path) -> None:
 def _shareable(recipe: Recipe) -> dict[str, Any]:
     """The settings without this machine's folders: run.json is published."""
     values = asdict(recipe)
-    for name in ("data", "output", "publish_to", "base_model_name"):
+    for name in ("data", "output", "publish_to", "licence", "base_model_name"):
         del values[name]
     if Path(recipe.base_model).is_dir():
         values["base_model"] = recipe.base_model_name or Path(recipe.base_model).name
@@ -596,10 +616,14 @@ def main() -> None:
     try:
         recipe = read_recipe(sys.argv[1:])
         if recipe.publish_to:
-            log.info("Publishing as %s, when trained.", publish.demand_token())
+            publish.demand_repo(recipe.publish_to, base_of(recipe)[1], recipe.licence)
         run = train(recipe, resume="--resume" in sys.argv)
         first = "reload" in run  # of several processes, the one that saved
-        proof = publish.publish(Path(recipe.output), recipe.publish_to) if recipe.publish_to and first else None
+        proof = (
+            publish.publish(Path(recipe.output), recipe.publish_to, licence=recipe.licence)
+            if recipe.publish_to and first
+            else None
+        )
     except TrainingError as error:
         raise SystemExit(str(error)) from None
     losses = run["losses"]

@@ -36,6 +36,7 @@ RUN = {
     "trainable_parameters": 39976960,
     "training_seconds": 1234.5,
     "tokens_per_second": 208.7,
+    "resumed": False,
     "reload": {"max_logit_difference": 0.0, "adapter_effect": 4.5},
 }
 
@@ -115,7 +116,7 @@ def test_a_file_that_is_missing_or_broken_is_an_error(tmp_path):
 
 def test_an_unknown_licence_is_asked_for(render):
     run = changed("base_model", value="someone/model")
-    with pytest.raises(TrainingError, match="--license"):
+    with pytest.raises(TrainingError, match="--licence"):
         render(run)
     assert render(run, "mit").data.license == "mit"
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.cleaning import Finder, alike, clean
+from training.cleaning import Finder, _without_markup, alike, clean
 
 QUESTION = "Since the spring I cannot sleep through a single night, what could I try?"
 SPANISH = "Dormir mal cansa mucho y hace que el día sea muy largo. ¿Qué pasa en la hora antes de acostarse? " * 2
@@ -80,6 +80,11 @@ def test_in_a_question_names_and_numbers_are_masked():
 def test_markup_and_lost_line_ends_are_mended():
     row, _ = kept_of(answer=ANSWER.replace(". Some", ".Some").replace("fixed", "<b>fixed</b>") + "<br>&nbsp;")
     assert row is not None and row["response"].replace("  ", " ") == ANSWER
+
+
+def test_addresses_and_degrees_keep_their_points():
+    kept = "See www.RobinExample.com, jane.Doe@Mail.Com or Jane Doe, Ph.D. about it."
+    assert _without_markup(f"It is your life.{kept}") == f"It is your life. {kept}"
 
 
 def test_repetitions_go_and_a_second_answer_to_the_same_question_stays():

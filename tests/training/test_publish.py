@@ -10,12 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx2
 import pytest
 from huggingface_hub import ModelCard
 
 from tests.training.hub import TOKEN, serving
 from tests.training.test_qlora import KILLED
-from training import prepare
+from training import prepare, publish
 from training.qlora import Recipe, train
 
 pytestmark = pytest.mark.server
@@ -151,3 +152,22 @@ def test_a_run_whose_machine_is_gone_goes_on_from_the_hub(hub, tmp_path, tiny_mo
     files = hub.repos["tester/counsel"].files
     assert json.loads(files["run.json"])["resumed"] is True and "adapter_model.safetensors" in files
     assert not [path for path in files if path.startswith("last-checkpoint/")]
+
+
+@pytest.mark.parametrize(("faults", "calls"), [(2, 3), (9, 4)])
+def test_a_lost_connection_is_tried_again_and_then_told(monkeypatch, faults, calls):
+    monkeypatch.setattr(publish, "FIRST_WAIT", 0.001)
+    made = []
+
+    def call():
+        made.append(1)
+        if len(made) <= faults:
+            raise httpx2.ConnectError("")
+        return "done"
+
+    if calls > faults:
+        assert publish._with_retries(call) == "done"
+    else:
+        with pytest.raises(httpx2.ConnectError):
+            publish._with_retries(call)
+    assert len(made) == calls

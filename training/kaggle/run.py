@@ -21,6 +21,8 @@ KEPT = ("torch", "torchvision", "torchaudio", "triton", "numpy")
 
 
 def main() -> None:
+    if SPACE.startswith("YOUR_NAME/"):
+        raise SystemExit("Set SPACE in this script to the name of your Space on the Hub, such as you/its-name.")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # read when torch is imported, by the processes below
     os.environ["HF_TOKEN"] = secret("HF_TOKEN")
     code = fetch(SPACE, WORK / "space")
