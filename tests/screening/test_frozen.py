@@ -15,7 +15,7 @@ from support.screening.rules import CATEGORIES
 
 FOLDER = Path(__file__).parent / "frozen"
 ROWS = [json.loads(line) for path in sorted(FOLDER.glob("*.jsonl")) for line in path.read_text("utf-8").splitlines()]
-FLOOR = {"plain": 0.9, "indirect": 0.8, "everyday": 0.07, "hard_negative": 0.3}
+FLOOR = {"plain": 0.9, "indirect": 0.84, "everyday": 0.05, "hard_negative": 0.2}
 OBVIOUS = {"explicit", "obfuscated"}
 
 
