@@ -127,6 +127,8 @@ def problems_in(before: str, sentence: str, allowed_numbers: frozenset[str]) -> 
         problems.add("phone_number")
     if _foreign_address(text, rules.allowed_sites):
         problems.add("url")
+    if _BLANK.search(sentence):
+        problems.add("invented_contact")
     if _DOSE.search(_plain_digits(text)):
         problems.add("medication")
     if _in_another_language(sentence) or _in_another_language(text):
@@ -273,6 +275,11 @@ def _digits(number: str) -> str:
 
 _DOSE = re.compile(
     r"\d\s?(?:mg|milligrams?|mcg|\u00b5g|micrograms?|ml|pills?|tablets?|capsules?|puffs?)(?!\w)", re.IGNORECASE
+)
+
+# A form that nobody filled in: "contact me at [Your Name]". It may stand where a name or number would.
+_BLANK = re.compile(
+    r"[\[<{](?:insert|enter|your|name|link|url|phone|e-?mail|contact|address|website|date|number)\b", re.IGNORECASE
 )
 
 # Web addresses

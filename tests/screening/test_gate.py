@@ -55,6 +55,17 @@ def test_hit(problem, text):
     assert problem in check_reply(text)
 
 
+@pytest.mark.parametrize(
+    "text", ["Contact me at [Your Name", "Look here: [insert link to website].", "Ask for <name>."]
+)
+def test_a_form_that_nobody_filled_in_is_no_contact(text):
+    assert check_reply(text) == ["invented_contact"]
+
+
+def test_brackets_alone_are_fine():
+    assert check_reply("It hurts [and that is allowed], whatever your name is.") == []
+
+
 @pytest.mark.parametrize(("problem", "text"), examples("miss"))
 def test_miss(problem, text):
     assert check_reply(text) == []
