@@ -86,7 +86,7 @@ def alike(texts: Sequence[str], least: float = ALIKE) -> Iterator[tuple[int, int
     if not texts:
         return
     vectorizer = HashingVectorizer(token_pattern=r"\w+", ngram_range=(1, 3), alternate_sign=False)
-    vectors = vectorizer.transform(texts)
+    vectors: Any = vectorizer.transform(texts)
     for start in range(0, len(texts), 512):
         similar = (vectors[start : start + 512] @ vectors.T).tocoo()
         pairs = (similar.data >= least) & (similar.col < similar.row + start)

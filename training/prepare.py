@@ -102,10 +102,11 @@ def read_file(path: Path) -> list[Row]:
     """
     import pandas
 
+    as_text: Any = False  # numbers stay as they are written
     readers: dict[str, Any] = {
         ".csv": lambda: pandas.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", engine="python"),
-        ".json": lambda: pandas.read_json(path, dtype=False),
-        ".jsonl": lambda: pandas.read_json(path, lines=True, dtype=False),
+        ".json": lambda: pandas.read_json(path, dtype=as_text),
+        ".jsonl": lambda: pandas.read_json(path, lines=True, dtype=as_text),
         ".parquet": lambda: pandas.read_parquet(path),
     }
     if path.is_dir():
@@ -264,10 +265,11 @@ def topics_of(texts: Sequence[str]) -> dict[str, int]:
         vectors = vectorizer.fit_transform(texts)
     except ValueError:  # stop words alone
         return {}
-    model = NMF(n_components=min(TOPICS, *vectors.shape), init="nndsvd", random_state=0, max_iter=400)
+    count: Any = min(TOPICS, *vectors.shape)
+    model = NMF(n_components=count, init="nndsvd", random_state=0, max_iter=400)
     strongest = model.fit_transform(vectors).argmax(axis=1)
     words = vectorizer.get_feature_names_out()
-    names = [", ".join(words[i] for i in factor.argsort()[::-1][:3]) for factor in model.components_]
+    names = [", ".join(str(words[i]) for i in factor.argsort()[::-1][:3]) for factor in model.components_]
     return dict(Counter(names[topic] for topic in strongest))
 
 

@@ -150,9 +150,10 @@ def read_recipe(arguments: Sequence[str]) -> Recipe:
     Raises:
         TrainingError: no such file, a setting that does not exist, or a value that cannot be used.
     """
+    recipe_class: Any = Recipe  # the parser's own type for it is narrower than what it takes
     parser = HfArgumentParser(
-        Recipe, allow_abbrev=False, prog="python -m training.qlora", description=(__doc__ or "").split("\n")[0]
-    )  # type: ignore[arg-type]
+        recipe_class, allow_abbrev=False, prog="python -m training.qlora", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("--config", type=Path, help="recipe file, such as training/recipes/seed.yaml")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in `output`")
     config = parser.parse_known_args(arguments)[0].config
@@ -493,7 +494,7 @@ class ResumableTrainer(Trainer):
     """
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        rows = self.train_dataset if train_dataset is None else train_dataset
+        rows: Any = self.train_dataset if train_dataset is None else train_dataset
         group = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         lengths = [len(ids) for ids in rows["input_ids"]]
         # Rows of like length share a batch: 1.01 times the compute of no padding at all, where random order costs 1.46
