@@ -23,6 +23,7 @@ QUIET_TURNS = 6  # user turns without a hit of level 2 or 3 before the level dro
 AT_RISK = 2
 HELP_LASTS = 4  # replies: a crisis line named in one of the last so many is still in view
 JOINED = 3  # user turns that the classifier reads as one message, for what only the row of them says
+OVERSEEN = 400  # characters; in a longer message the classifier may not see a clause, so its doubt counts for nothing
 SHORT_ANSWER = 80  # characters; a longer message says what it says without the question before it
 
 
@@ -87,6 +88,7 @@ class _Learned:
     def __init__(self, texts: Sequence[str]) -> None:
         joined = [TURN.join(texts[max(0, i - JOINED + 1) : i + 1]) for i in range(len(texts))]
         scores = classifier.classify([*texts, *joined[1:]]) or []
+        self._lengths = [len(text) for text in texts]
         self._alone, self._joined = scores[: len(texts)], scores[:1] + scores[len(texts) :]
         self._from = classifier.thresholds() if scores else {}
 
@@ -108,10 +110,10 @@ class _Learned:
     def weighed(self, by_rules: list[Hit], i: int, level: int) -> list[Hit]:
         """`by_rules` of turn `i`, those of level 2 lowered to 1 where the classifier is all but sure that no risk is there.
 
-        A phrase is not its meaning ("I'm dead"). Never lowered: what the rules call imminent, and anything after risk was
-        said. Without the classifier every rule counts.
+        A phrase is not its meaning ("I'm dead"). Never lowered: what the rules call imminent, anything after risk was said,
+        and what stands in a long message. Without the classifier every rule counts.
         """
-        if not self._alone or level >= AT_RISK:
+        if not self._alone or level >= AT_RISK or self._lengths[i] > OVERSEEN:
             return by_rules
         if max(self._alone[i].at_risk, self._joined[i].at_risk) >= self._from["doubt"]:
             return by_rules
