@@ -15,8 +15,8 @@ from typing import Any
 from support.screening.normalise import ASSETS
 from support.screening.tuned import Shared, Tuned
 
-# Ids of gate.yaml, but for invented contacts, and for methods: no example of those is written down. Outputs of the head: whether there is a problem at
-# all, then one for each of these.
+# Ids of gate.yaml, but for invented contacts, and for methods: no example of those is written down. Outputs of the head:
+# whether there is a problem at all, then one for each of these.
 PROBLEMS = (
     "affirms_delusion",
     "cannot_do",
