@@ -202,7 +202,7 @@ def test_a_run_without_data_or_model_says_what_to_do(tmp_path, data, tiny_model,
         train(Recipe(base_model=str(tiny_model), base_model_name="someone/tiny-llama", data=str(tmp_path)))
     with pytest.raises(TrainingError, match="--base_model_name"):
         train(Recipe(base_model=str(tiny_model), data=str(data)))
-    with pytest.raises(TrainingError, match="nobody/no-such-model .* HF_TOKEN"):
+    with pytest.raises(TrainingError, match=r"nobody/no-such-model .* HF_TOKEN"):
         train(Recipe(base_model="nobody/no-such-model", data=str(data)))
 
 
