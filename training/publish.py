@@ -340,25 +340,18 @@ def prove(repo: str, folder: Path) -> dict[str, float]:
 def _prove(repo: str, folder: Path) -> dict[str, float]:
     """In this process: greatest differences of a logit, and what the adapter does to them at all."""
     from peft import AutoPeftModelForCausalLM
-    from transformers import BitsAndBytesConfig
 
     from support.engines.transformers import load
     from support.settings import Settings
-    from training.qlora import compute_dtype, reload
+    from training.qlora import compute_dtype, quantization_config, reload
 
     run = json.loads((folder / RUN).read_text(encoding="utf-8"))
     base, quantization = run["base_model"], run["recipe"]["quantization"]
     here = reload(base, quantization, folder)
     expected, plain = _logits(here), _plain_logits(here)
-    nf4 = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=compute_dtype(),
-    )
     del here  # a T4 does not hold the model twice
     auto = AutoPeftModelForCausalLM.from_pretrained(
-        repo, dtype=compute_dtype(), quantization_config=nf4 if quantization == "nf4" else None
+        repo, dtype=compute_dtype(), quantization_config=quantization_config(quantization)
     )
     differences = {"autopeft": _distance(_logits(auto), expected)}
     del auto

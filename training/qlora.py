@@ -232,6 +232,18 @@ def load_tokenizer(source: str) -> Any:
     return tokenizer
 
 
+def quantization_config(quantization: str) -> BitsAndBytesConfig | None:
+    """NF4 with double quantisation (QLoRA, arXiv 2305.14314); None for "none"."""
+    if quantization != "nf4":
+        return None
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute_dtype(),
+    )
+
+
 def load_base(source: str, quantization: str) -> Any:
     """The frozen base model, in the precision in which the app serves it; so its norms are not cast to fp32 as
     `peft.prepare_model_for_kbit_training` would (Llama computes them in fp32 anyway).
@@ -239,19 +251,12 @@ def load_base(source: str, quantization: str) -> Any:
     Raises:
         TrainingError: it cannot be loaded.
     """
-    dtype = compute_dtype()
-    nf4 = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-    )
     try:
         model = AutoModelForCausalLM.from_pretrained(
             source,
-            dtype=dtype,
+            dtype=compute_dtype(),
             device_map={"": int(os.environ.get("LOCAL_RANK", 0))} if torch.cuda.is_available() else None,
-            quantization_config=nf4 if quantization == "nf4" else None,
+            quantization_config=quantization_config(quantization),
         )
     except (OSError, ValueError) as error:
         raise TrainingError(_not_loaded(source, error)) from error
@@ -318,9 +323,8 @@ def train(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
     arguments = training_arguments(recipe)
     with arguments.main_process_first(desc="the notes about this run"):  # it writes them, the others then find them
         checkpoint = _checkpoint(recipe, {split: digest for split, (_, digest) in splits.items()}, resume)
-    arguments.eval_on_start = (
-        checkpoint is None
-    )  # evaluate() before train() would leave several processes unsynchronised
+    # Not evaluate() before train(): that leaves several processes unsynchronised.
+    arguments.eval_on_start = checkpoint is None
     encoded = {split: encode_all(rows, tokenizer, recipe.max_length) for split, (rows, _) in splits.items()}
 
     model = with_new_adapter(load_base(source, recipe.quantization), recipe, name)
@@ -333,9 +337,6 @@ def train(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
         processing_class=tokenizer,
         callbacks=_callbacks(recipe),
     )
-    trainer.args.eval_on_start = (
-        checkpoint is None
-    )  # evaluate() before train() would leave several processes unsynchronised
     seen_before = _tokens_seen(checkpoint)
     loop_started = time.perf_counter()
     result = trainer.train(resume_from_checkpoint=checkpoint)
@@ -369,9 +370,8 @@ def train(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
     if not trainer.is_world_process_zero():
         return run
 
-    model = trainer.accelerator.unwrap_model(
-        trainer.model, keep_fp32_wrapper=False
-    )  # not in the loop's mixed precision
+    # Out of the loop's mixed precision, as it will be loaded.
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     save(model, tokenizer, source, output)
     run["adapter_bytes"] = (output / "adapter_model.safetensors").stat().st_size
     probe = encoded["validation"][0]["input_ids"]

@@ -23,7 +23,9 @@ QUIET_TURNS = 6  # user turns without a hit of level 2 or 3 before the level dro
 AT_RISK = 2
 HELP_LASTS = 4  # replies: a crisis line named in one of the last so many is still in view
 JOINED = 3  # user turns that the classifier reads as one message, for what only the row of them says
-OVERSEEN = 400  # characters; in a longer message the classifier may not see a clause, so its doubt counts for nothing
+DOUBT_REACHES = (
+    400  # characters; in a longer message the classifier may not see a clause, so its doubt counts for nothing
+)
 SHORT_ANSWER = 80  # characters; a longer message says what it says without the question before it
 
 
@@ -113,7 +115,7 @@ class _Learned:
         A phrase is not its meaning ("I'm dead"). Never lowered: what the rules call imminent, anything after risk was said,
         and what stands in a long message. Without the classifier every rule counts.
         """
-        if not self._alone or level >= AT_RISK or self._lengths[i] > OVERSEEN:
+        if not self._alone or level >= AT_RISK or self._lengths[i] > DOUBT_REACHES:
             return by_rules
         if max(self._alone[i].at_risk, self._joined[i].at_risk) >= self._from["doubt"]:
             return by_rules
