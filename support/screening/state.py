@@ -23,9 +23,7 @@ QUIET_TURNS = 6  # user turns without a hit of level 2 or 3 before the level dro
 AT_RISK = 2
 HELP_LASTS = 4  # replies: a crisis line named in one of the last so many is still in view
 JOINED = 3  # user turns that the classifier reads as one message, for what only the row of them says
-DOUBT_REACHES = (
-    400  # characters; in a longer message the classifier may not see a clause, so its doubt counts for nothing
-)
+DOUBT_REACHES = 400  # characters; in a longer message the classifier may not see a clause, so its doubt does not count
 SHORT_ANSWER = 80  # characters; a longer message says what it says without the question before it
 
 
