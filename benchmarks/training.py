@@ -21,17 +21,16 @@ from typing import Any
 
 from training.encoding import SupervisedCollator, encode_all, read_split
 from training.qlora import (
-    EMBEDDED,
-    Recipe,
     ResumableTrainer,
     base_of,
     compute_dtype,
     load_base,
     load_tokenizer,
-    peak_memory,
     training_arguments,
     with_new_adapter,
 )
+from training.recipe import EMBEDDED, Recipe
+from training.record import peak_memory
 
 ROUNDS = 2
 

@@ -19,15 +19,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 
 from support.prompt import SYSTEM_PROMPT
 from training import TrainingError
-
-if TYPE_CHECKING:
-    from training.qlora import Recipe
+from training.recipe import Recipe, read_recipe
 
 GIB = 2**30
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # a weight, its share of an 8-bit scale of 64, and of that scale's own
@@ -103,9 +101,9 @@ def memory(shape: Shape, recipe: Recipe, cpu: bool = False) -> dict[str, float]:
     Args:
         shape: of the base model.
         recipe: its batch_size is of one device.
-        cpu: in fp32, with an optimizer in fp32; else in 16 bits with 8-bit Adam.
+        cpu: this machine's, in the precision it computes in, with an optimizer in fp32; else in 16 bits with 8-bit Adam.
     """
-    width, adam = (4, 8) if cpu else (2, 2)
+    width, adam = (_width_here(), 8) if cpu else (2, 2)
     tokens = recipe.batch_size * recipe.max_length
     adapter = shape.adapter(recipe.lora_r)
     each = _activations(shape, width, dropout=recipe.lora_dropout > 0)
@@ -121,6 +119,13 @@ def memory(shape: Shape, recipe: Recipe, cpu: bool = False) -> dict[str, float]:
         else 0,
     }
     return {name: size / GIB for name, size in parts.items()} | {"overhead": OVERHEAD_CPU if cpu else OVERHEAD}
+
+
+def _width_here() -> int:
+    """Bytes of a number that this machine computes with."""
+    from training.qlora import compute_dtype  # which needs this file
+
+    return compute_dtype().itemsize
 
 
 def _activations(shape: Shape, width: int, dropout: bool) -> float:
@@ -266,10 +271,12 @@ def here() -> tuple[str, float, bool]:
 
 
 def this_cpu() -> Hardware:
-    """This machine's processors: memory that is free, and the speed of a product of two matrices in fp32."""
+    """This machine's processors: memory that is free, and the speed of a product of two matrices as training computes it."""
     import torch
 
-    square = torch.rand(1024, 1024)
+    from training.qlora import compute_dtype
+
+    square = torch.rand(1024, 1024, dtype=compute_dtype())
     square @ square
     started = time.perf_counter()
     for _ in range(4):
@@ -282,7 +289,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--hardware", choices=[*(card.name for card in CARDS), "cpu"])
     options, rest = parser.parse_known_args()
-    from training.qlora import base_of, read_recipe
+    from training.qlora import base_of
 
     try:
         recipe = read_recipe(rest)

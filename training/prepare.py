@@ -1,12 +1,13 @@
-"""A table of questions and answers -> clean train and validation splits, and a report of what was left out.
+"""A table of questions and answers -> clean train, validation and test splits, and a report of what was left out.
 
-    python -m training.prepare --data train.csv --out outputs/data --rows 1000 --seed 0
+    python -m training.prepare --data train.csv --out outputs/data --seed 0
     python -m training.prepare --out outputs/data        # from the Hub: Amod/mental_health_counseling_conversations
 
 Reads csv, json, jsonl or parquet with the columns Context and Response. `cleaning` says what goes, and why. Writes
-`train.jsonl`, `validation.jsonl` (one {"context", "response"} a line), `report.json` and `report.png`. One question often has
+`train.jsonl`, `validation.jsonl` (which decides when training stops), `test.jsonl` (which decides nothing, and so is what
+results are measured on), one {"context", "response"} a line, `report.json` and `report.png`. One question often has
 several answers, and some are asked twice in nearly the same words, so rows are split by question: a model is never
-validated on a question that it was trained on.
+measured on a question that it was trained on.
 
 Knows nothing about tokens, prompts or models. Cleaning goes by rules and errs: read the data before you train on it.
 """
@@ -28,7 +29,6 @@ from training.cleaning import Counts, Row, alike, clean
 
 HUB_ID = "Amod/mental_health_counseling_conversations"
 COLUMNS = ("Context", "Response")
-SPLITS = ("train", "validation")
 TOPICS = 8
 
 
@@ -37,7 +37,8 @@ def prepare(
     out: Path,
     *,
     rows: int | None = None,
-    validation: float = 0.1,
+    validation: float = 0.05,
+    test: float = 0.25,
     seed: int = 0,
     source: str = "",
     progress: bool = False,
@@ -47,8 +48,9 @@ def prepare(
     Args:
         data: csv, json, jsonl or parquet with the columns Context and Response; None reads the Hub's dataset.
         out: folder for the splits and the report.
-        rows: how many rows to keep, both splits together; None keeps all.
-        validation: the share of rows held out, above 0 and below 1.
+        rows: how many rows to keep, all splits together; None keeps all.
+        validation: the share of rows that training is stopped by, above 0.
+        test: the share that results are measured on; 0 for none. Both together below 1.
         seed: decides which rows are kept, and which are held out.
         source: what the report and the model card call the data; empty: the Hub id or the file's name.
         progress: whether a bar is drawn.
@@ -59,10 +61,12 @@ def prepare(
     Raises:
         TrainingError: the data cannot be read, or holds too little to split.
     """
-    if rows is not None and rows < 2:
-        raise TrainingError(f"--rows must be at least 2, one row for each split; it is {rows}.")
-    if not 0 < validation < 1:
-        raise TrainingError(f"--validation must be above 0 and below 1; it is {validation}.")
+    if rows is not None and rows < 3:
+        raise TrainingError(f"--rows must be at least 3, one row for each split; it is {rows}.")
+    if not (validation > 0 and test >= 0 and validation + test < 1):
+        raise TrainingError(
+            f"--validation must be above 0, --test not below, both together below 1; they are {validation} and {test}."
+        )
     raw = read_file(data) if data else read_hub()
     cleaned, counts = clean(raw, progress=progress)
     if not cleaned:
@@ -70,7 +74,7 @@ def prepare(
             f"No row is left of {len(raw)} ({_listed(counts.rows)}). Check the columns Context and Response."
         )
     kept = sample(cleaned, rows, seed)
-    train, held_out = split_by_question(kept, validation, seed)
+    splits = split_by_question(kept, {"validation": validation, "test": test}, seed)
     report: dict[str, Any] = {
         "source": source or (data.name if data else HUB_ID),
         "source_sha256": sha256_of(data) if data else None,
@@ -84,7 +88,7 @@ def prepare(
         "splits": {},
     }
     out.mkdir(parents=True, exist_ok=True)
-    for name, part in zip(SPLITS, (train, held_out), strict=True):
+    for name, part in splits.items():
         path = out / f"{name}.jsonl"
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part), encoding="utf-8")
         questions = len({question_key(row) for row in part})
@@ -157,33 +161,44 @@ def sample(rows: Sequence[Row], count: int | None, seed: int) -> list[Row]:
     return [rows[i] for i in sorted(random.Random(seed).sample(range(len(rows)), count))]
 
 
-def split_by_question(rows: Sequence[Row], validation: float, seed: int) -> tuple[list[Row], list[Row]]:
-    """Hold out whole questions, with all their answers, until about `validation` of the rows is held out.
+def split_by_question(rows: Sequence[Row], shares: Mapping[str, float], seed: int) -> dict[str, list[Row]]:
+    """Hold out whole questions, with all their answers, until each split has about its share of the rows.
+
+    Args:
+        rows: in any order, which each split keeps.
+        shares: name of each held-out split -> its share of the rows; one with 0 stays empty.
+        seed: decides which questions.
 
     Returns:
-        train and validation rows, neither empty, with no question in both.
+        "train" and the splits of `shares`; none but those with a share of 0 is empty, and no question is in two.
 
     Raises:
-        TrainingError: all rows ask the same question.
+        TrainingError: there are fewer questions than splits.
     """
     groups = question_groups(rows)
     sizes = Counter(groups)
-    if len(sizes) < 2:
-        raise TrainingError("All rows ask the same question, so none can be held out; use more rows, or other data.")
-    questions = sorted(sizes)
-    random.Random(seed).shuffle(questions)
-    room = validation * len(rows)
-    held_out: set[str] = set()
-    for question in questions:
-        if sizes[question] <= room and len(held_out) < len(sizes) - 1:  # one question always stays to train on
-            held_out.add(question)
-            room -= sizes[question]
-    if not held_out:
-        held_out = {min(questions, key=lambda question: sizes[question])}
-    parts: tuple[list[Row], list[Row]] = [], []
+    wanted = [name for name, share in shares.items() if share > 0]
+    if len(sizes) <= len(wanted):
+        raise TrainingError(
+            f"{len(sizes)} different questions cannot fill {len(wanted) + 1} splits; use more rows, or other data."
+        )
+    left = sorted(sizes)
+    random.Random(seed).shuffle(left)
+    split_of: dict[str, str] = {}
+    for i, name in enumerate(wanted):
+        room, spare = shares[name] * len(rows), len(left) - (len(wanted) - i)  # the others need a question each
+        chosen: list[str] = []
+        for question in left:
+            if sizes[question] <= room and len(chosen) < spare:
+                chosen.append(question)
+                room -= sizes[question]
+        chosen = chosen or [min(left, key=lambda question: sizes[question])]
+        split_of |= dict.fromkeys(chosen, name)
+        left = [question for question in left if question not in split_of]
+    splits: dict[str, list[Row]] = {name: [] for name in ("train", *shares)}
     for row, group in zip(rows, groups, strict=True):
-        parts[group in held_out].append(row)
-    return parts
+        splits[split_of.get(group, "train")].append(row)
+    return splits
 
 
 def question_groups(rows: Sequence[Row]) -> list[str]:
@@ -282,7 +297,8 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("outputs/data"), help="folder for the splits and report.json")
     parser.add_argument("--rows", type=int, help="how many rows to keep; without it, all")
-    parser.add_argument("--validation", type=float, default=0.1, help="share of rows held out (default 0.1)")
+    parser.add_argument("--validation", type=float, default=0.05, help="share that training is stopped by (0.05)")
+    parser.add_argument("--test", type=float, default=0.25, help="share that results are measured on (0.25)")
     parser.add_argument("--seed", type=int, default=0, help="decides which rows are kept and held out")
     parser.add_argument("--source", default="", help="what the model card calls the data, such as its Hub id")
     options = parser.parse_args()
@@ -292,6 +308,7 @@ def main() -> None:
             options.out,
             rows=options.rows,
             validation=options.validation,
+            test=options.test,
             seed=options.seed,
             source=options.source,
             progress=True,

@@ -28,7 +28,9 @@ from typing import Any, TypeVar
 from transformers import TrainerCallback
 
 from training import TrainingError, card
-from training.qlora import RUN, UNFINISHED, differing, same
+from training.checkpoints import UNFINISHED, differing
+from training.qlora import same
+from training.record import RUN
 
 NEEDED = ("adapter_config.json", "adapter_model.safetensors", "config.json", "tokenizer_config.json", RUN)
 PUBLISHED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "losses.png", "README.md"]

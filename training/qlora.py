@@ -1,6 +1,6 @@
 """Train a LoRA adapter over a base model in NF4 (QLoRA, arXiv 2305.14314). Reads from top to bottom.
 
-    python -m training.prepare --out outputs/data --rows 1000
+    python -m training.prepare --out outputs/data
     python -m training.qlora --config training/recipes/seed.yaml [--learning_rate 1e-4 ...] [--resume]
 
 Writes to the recipe's `output`: the adapter, the base model's config.json (so that `AutoConfig` finds one), its
@@ -25,21 +25,14 @@ import gc
 import json
 import logging
 import math
-import platform
-import shutil
+import random
 import sys
 import time
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
-import yaml
-from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
     AutoConfig,
@@ -48,7 +41,6 @@ from transformers import (
     BitsAndBytesConfig,
     EarlyStoppingCallback,
     GenerationConfig,
-    HfArgumentParser,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -56,144 +48,26 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import DistributedLengthGroupedSampler
 
-from training import TrainingError, plan
-from training.encoding import IGNORED, SupervisedCollator, encode_all, read_split
+from training import TrainingError, checkpoints, plan, record
+from training.encoding import SupervisedCollator, encode_all, read_split
+from training.recipe import EMBEDDED, Recipe, read_recipe
 
-EMBEDDED = "embedded"
-PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets")
 # Of a logit. Those near 30 are 0.016 apart in fp16 and 0.125 in bf16, and sums in another order move them by a few steps; so
 # a difference counts where it is also more than a tenth of what the adapter does at all.
 RELOAD_TOLERANCE = 0.05
 RELOAD_SHARE = 0.1
-RUN = "run.json"
-UNFINISHED = "unfinished.json"  # beside the checkpoints: which run they are of
-
-log = logging.getLogger(__name__)
-
-
-# --- The recipe ---
-
-
-def _setting(default: Any, about: str) -> Any:
-    return field(default=default, metadata={"help": about})
-
-
-@dataclass
-class Recipe:
-    """Every setting of a run. A recipe file (yaml) names the ones that it changes; the command line has the last word.
-
-    Raises:
-        TrainingError: a value cannot be used.
-    """
-
-    base_model: str = _setting(
-        "meta-llama/Llama-2-7b-chat-hf", "Hub id, folder, or `embedded`: the demonstration model"
-    )
-    base_model_name: str = _setting("", "Hub id that the adapter names as its base, where base_model is a folder")
-    data: str = _setting("outputs/data", "folder that training.prepare wrote")
-    output: str = _setting("outputs/adapter", "folder for the adapter and run.json")
-    publish_to: str = _setting("", "repo on the Hub for training.publish; made before training begins, private")
-    licence: str = _setting("", "the Hub's id of a licence, for the card of a base model that card.py does not know")
-    quantization: str = _setting("nf4", "of the base model: nf4 or none")
-    max_length: int = _setting(512, "most tokens of prompt and response together")
-    epochs: float = _setting(1.0, "passes over the training rows")
-    max_steps: int = _setting(-1, "optimizer steps; above 0 it takes the place of epochs")
-    batch_size: int = _setting(4, "rows that go through the model at once")
-    gradient_accumulation: int = _setting(4, "batches for one optimizer step; LoRA likes fewer than 32 rows a step")
-    learning_rate: float = _setting(2e-4, "its peak; falls along a cosine after the warmup")
-    warmup: float = _setting(0.05, "share of the steps over which the learning rate rises")
-    lora_r: int = _setting(16, "rank of the adapter. 16 is the highest that vLLM serves without a flag")
-    lora_alpha: int = _setting(32, "scale of the adapter, over its rank")
-    lora_dropout: float = _setting(0.05, "share of the adapter's inputs left out in training")
-    rslora: bool = _setting(False, "scale by the root of the rank, so that high ranks learn as fast (arXiv 2312.03732)")
-    neftune_alpha: float = _setting(
-        0.0, "noise on the embeddings (arXiv 2310.05914); 5 is usual, answers get longer; 0: none"
-    )
-    activation_checkpointing: bool = _setting(
-        True, "compute activations twice instead of keeping them: slower, less memory"
-    )
-    logging_steps: int = _setting(5, "optimizer steps between two logged losses")
-    evaluations: int = _setting(
-        5, "how often the held-out loss is measured and a checkpoint written, over the whole run"
-    )
-    patience: int = _setting(2, "evaluations without a better held-out loss before the run stops; the best one is kept")
-    seed: int = _setting(0, "of the adapter's first weights, the order of rows, and dropout")
-
-    def __post_init__(self) -> None:
-        if self.quantization not in ("nf4", "none"):
-            raise TrainingError(f"quantization must be nf4 or none; it is {self.quantization!r}.")
-        for name in (
-            "max_length",
-            "batch_size",
-            "gradient_accumulation",
-            "lora_r",
-            "lora_alpha",
-            "logging_steps",
-            "evaluations",
-            "patience",
-        ):
-            if getattr(self, name) < 1:
-                raise TrainingError(f"{name} must be at least 1; it is {getattr(self, name)}.")
-        for name in ("epochs", "learning_rate"):
-            if getattr(self, name) <= 0:
-                raise TrainingError(f"{name} must be above 0; it is {getattr(self, name)}.")
-        if self.neftune_alpha < 0:
-            raise TrainingError(f"neftune_alpha must not be below 0; it is {self.neftune_alpha}.")
-        for name in ("warmup", "lora_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise TrainingError(f"{name} must be at least 0 and below 1; it is {getattr(self, name)}.")
-
-
-def read_recipe(arguments: Sequence[str]) -> Recipe:
-    """The recipe that `--config FILE` and the other arguments describe.
-
-    Raises:
-        TrainingError: no such file, a setting that does not exist, or a value that cannot be used.
-    """
-    recipe_class: Any = Recipe  # the parser's own type for it is narrower than what it takes
-    parser = HfArgumentParser(
-        recipe_class, allow_abbrev=False, prog="python -m training.qlora", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("--config", type=Path, help="recipe file, such as training/recipes/seed.yaml")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in `output`")
-    config = parser.parse_known_args(arguments)[0].config
-    if config:
-        parser.set_defaults(**_recipe_file(config))
-    recipe, _, unknown = parser.parse_args_into_dataclasses(
-        args=list(arguments), return_remaining_strings=True, look_for_args_file=False
-    )
-    if unknown:
-        raise TrainingError(f"There is no setting {unknown[0]}; `python -m training.qlora --help` lists them.")
-    return recipe
-
-
-def _recipe_file(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise TrainingError(
-            f"The recipe {path} cannot be read ({error}); see training/recipes/ for some that can."
-        ) from None
-    if not isinstance(values, dict):
-        raise TrainingError(f"The recipe {path} must hold lines of `setting: value`.")
-    unknown = sorted(set(values) - set(Recipe.__dataclass_fields__))
-    if unknown:
-        raise TrainingError(f"The recipe {path} has no such setting: {', '.join(map(str, unknown))}. See --help.")
-    # As text, every value goes through the same parsing as on the command line: yaml reads 2e-4 as a string.
-    return {name: str(value) for name, value in values.items() if value is not None}
-
 
 # --- The model ---
 
 
 def compute_dtype() -> torch.dtype:
-    """fp16 on a T4 and older, bf16 on newer cards, fp32 on a CPU.
+    """fp16 on a T4 and older, bf16 on newer cards and on CPUs with instructions for it (twice as fast there), else fp32.
 
     Not `torch.cuda.is_bf16_supported()`: it says yes on a T4, by emulation, and bitsandbytes' fast 4-bit path there is
     fp16 only.
     """
     if not torch.cuda.is_available():
-        return torch.float32
+        return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
     return torch.bfloat16 if torch.cuda.get_device_capability()[0] >= 8 else torch.float16
 
 
@@ -322,10 +196,13 @@ def train(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
     splits = {split: read_split(Path(recipe.data), split) for split in ("train", "validation")}
     arguments = training_arguments(recipe)
     with arguments.main_process_first(desc="the notes about this run"):  # it writes them, the others then find them
-        checkpoint = _checkpoint(recipe, {split: digest for split, (_, digest) in splits.items()}, resume)
+        checkpoint = checkpoints.begin(recipe, {split: digest for split, (_, digest) in splits.items()}, resume)
     # Not evaluate() before train(): that leaves several processes unsynchronised.
     arguments.eval_on_start = checkpoint is None
-    encoded = {split: encode_all(rows, tokenizer, recipe.max_length) for split, (rows, _) in splits.items()}
+    encoded = {
+        "train": encode_all(drawn(splits["train"][0], recipe), tokenizer, recipe.max_length),
+        "validation": encode_all(splits["validation"][0], tokenizer, recipe.validation_length),
+    }
 
     model = with_new_adapter(load_base(source, recipe.quantization), recipe, name)
     trainer = ResumableTrainer(
@@ -337,22 +214,22 @@ def train(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
         processing_class=tokenizer,
         callbacks=_callbacks(recipe),
     )
-    seen_before = _tokens_seen(checkpoint)
+    seen_before = checkpoints.tokens_seen(checkpoint)
     loop_started = time.perf_counter()
     result = trainer.train(resume_from_checkpoint=checkpoint)
     loop_seconds = time.perf_counter() - loop_started
-    history = {key: _history(trainer, key) for key in ("loss", "eval_loss")}
+    history = {key: record.history(trainer.state.log_history, key) for key in ("loss", "eval_loss")}
     after = trainer.evaluate()["eval_loss"]  # of the best adapter
     if not math.isfinite(after):
         raise TrainingError("The loss is no number any more; train again with a lower learning_rate.")
 
     run: dict[str, Any] = {
         "base_model": name,
-        "recipe": _shareable(recipe),
-        "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
+        "recipe": recipe.shareable(),
+        "versions": record.versions(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "compute_dtype": str(compute_dtype()).removeprefix("torch."),
-        "data": _data_facts(recipe, splits, encoded),
+        "data": record.data_facts(recipe, {split: digest for split, (_, digest) in splits.items()}, encoded),
         "steps": result.global_step,
         "losses": {
             "validation_before": history["eval_loss"][0]["loss"],
@@ -364,7 +241,7 @@ def train(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
         "resumed": checkpoint is not None,  # then the two below are of the part after it
         "training_seconds": round(loop_seconds, 1),
         "tokens_per_second": round((trainer.state.num_input_tokens_seen - seen_before) / loop_seconds, 1),
-        "peak_memory_gib": round(peak_memory() / 2**30, 2),
+        "peak_memory_gib": round(record.peak_memory() / 2**30, 2),
         "planned_memory_gib": round(sum(planned.values()), 2),
     }
     if not trainer.is_world_process_zero():
@@ -385,64 +262,29 @@ def train(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
         "adapter_effect": (trained - plain).abs().max().item(),
     }
     run["seconds"] = round(time.perf_counter() - started, 1)
-    (output / RUN).write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
-    _plot(run["losses"], output / "losses.png")
+    (output / record.RUN).write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
+    record.plot(run["losses"], output / "losses.png")
     if not same(**run["reload"]):
         raise TrainingError(
             f"The adapter in {output}, loaded afresh, differs from the trained one by up to "
             f"{run['reload']['max_logit_difference']:.3f} in its logits; do not publish it. Compare the versions in "
             "run.json with requirements.txt, and train again."
         )
-    for folder in _checkpoints(output):  # the run is whole: they were for its continuing
-        shutil.rmtree(folder)
-    (output / UNFINISHED).unlink()
+    checkpoints.finish(output)
     return run
 
 
-def _checkpoint(recipe: Recipe, data: dict[str, str], resume: bool) -> str | None:
-    """The folder to go on from, or None to begin. Notes in the output what is being trained, so that `--resume` can tell.
-
-    Raises:
-        TrainingError: going on would mix two runs, or beginning would write over an unfinished one.
-    """
-    output, note = Path(recipe.output), Path(recipe.output) / UNFINISHED
-    settings = {**_shareable(recipe), "data": data}
-    if resume and recipe.publish_to and not _checkpoints(output):
-        from training.publish import fetch_checkpoint  # which needs this file
-
-        fetch_checkpoint(recipe.publish_to, output, settings)
-    if note.exists() and (checkpoints := _checkpoints(output)):
-        if not resume:
-            raise TrainingError(f"{output} holds an unfinished run: add --resume, or choose another --output.")
-        if other := differing(json.loads(note.read_text(encoding="utf-8")), settings):
-            raise TrainingError(
-                f"The unfinished run in {output} has another {other}; use the same, or another --output."
-            )
-        log.info("Going on from %s.", checkpoints[-1].name)
-        return str(checkpoints[-1])
-    if resume:
-        log.info("%s holds no checkpoint; beginning.", output)
-    output.mkdir(parents=True, exist_ok=True)
-    (output / RUN).unlink(missing_ok=True)  # of an adapter that will be written over
-    note.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    return None
-
-
-def differing(one: dict[str, Any], other: dict[str, Any]) -> str:
-    """Names of the settings that differ, as words; "" where none does."""
-    return ", ".join(sorted(key for key in {*one, *other} if one.get(key) != other.get(key)))
-
-
-def _checkpoints(output: Path) -> list[Path]:
-    """Whole ones, the oldest first: the Trainer writes trainer_state.json last, so a kill while saving leaves none."""
-    states = output.glob("checkpoint-*/trainer_state.json")
-    return sorted((state.parent for state in states), key=lambda folder: int(folder.name.split("-")[1]))
+def drawn(rows: list[dict[str, str]], recipe: Recipe) -> list[dict[str, str]]:
+    """As many rows as the recipe asks for, by chance and in their old order; all where there are no more."""
+    if not recipe.rows or recipe.rows >= len(rows):
+        return rows
+    return [rows[i] for i in sorted(random.Random(recipe.seed).sample(range(len(rows)), recipe.rows))]
 
 
 def training_arguments(recipe: Recipe) -> TrainingArguments:
     """The recipe in the Trainer's words."""
     dtype = compute_dtype()
-    cuda = dtype is not torch.float32
+    cuda = torch.cuda.is_available()
     share = min(0.999, 1 / recipe.evaluations)  # of all steps, between two evaluations; 1 would mean one step
     return TrainingArguments(
         output_dir=recipe.output,
@@ -546,67 +388,6 @@ def _logits(model: Any, ids: list[int]) -> torch.Tensor:
 def _logits_without_adapter(model: Any, ids: list[int]) -> torch.Tensor:
     with model.disable_adapter():
         return _logits(model, ids)
-
-
-def _history(trainer: Trainer, key: str) -> list[dict[str, Any]]:
-    return [
-        {"step": entry["step"], "loss": round(float(entry[key]), 4)}
-        for entry in trainer.state.log_history
-        if key in entry
-    ]
-
-
-def _tokens_seen(checkpoint: str | None) -> float:
-    """Tokens without padding that a run had trained on when it wrote `checkpoint`."""
-    if not checkpoint:
-        return 0
-    return json.loads((Path(checkpoint) / "trainer_state.json").read_text(encoding="utf-8"))["num_input_tokens_seen"]
-
-
-def peak_memory() -> int:
-    """Bytes: of the card where there is one, else of the process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    try:
-        import resource
-    except ImportError:  # Windows counts it itself
-        return psutil.Process().memory_info().peak_wset  # type: ignore[attr-defined]
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _plot(losses: dict[str, Any], path: Path) -> None:
-    """Loss on the rows that are trained on and on those held out, by optimizer step."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    for name, style in (("train", "-"), ("validation", "o--")):
-        axes.plot([e["step"] for e in losses[name]], [e["loss"] for e in losses[name]], style, label=name)
-    axes.set(xlabel="optimizer step", ylabel="loss per supervised token")
-    axes.legend()
-    figure.savefig(path, dpi=110)
-
-
-def _shareable(recipe: Recipe) -> dict[str, Any]:
-    """The settings without this machine's folders: run.json is published."""
-    values = asdict(recipe)
-    for name in ("data", "output", "publish_to", "licence", "base_model_name"):
-        del values[name]
-    if Path(recipe.base_model).is_dir():
-        values["base_model"] = recipe.base_model_name or Path(recipe.base_model).name
-    return values
-
-
-def _data_facts(recipe: Recipe, splits: dict[str, Any], encoded: dict[str, Dataset]) -> dict[str, Any]:
-    """What was trained on: training.prepare's report where there is one, hashes and token counts as read now."""
-    report = Path(recipe.data) / "report.json"
-    prepared = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
-    facts = {key: prepared.get(key) for key in ("source", "source_sha256", "rows_read", "dropped", "seed")}
-    for split, (rows, digest) in splits.items():
-        lengths = [len(ids) for ids in encoded[split]["input_ids"]]
-        supervised = sum(label != IGNORED for labels in encoded[split]["labels"] for label in labels)
-        facts[split] = {"rows": len(rows), "sha256": digest, "tokens": sum(lengths), "supervised_tokens": supervised}
-    return facts
 
 
 def main() -> None:

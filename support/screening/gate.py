@@ -96,9 +96,12 @@ def check_reply(text: str, allowed_numbers: Iterable[str] = frozenset()) -> list
     return sorted({problem for _, problems in checked_sentences(text, allowed_numbers) for problem in problems})
 
 
-def checked_sentences(text: str, allowed_numbers: Iterable[str] = frozenset()) -> list[tuple[str, list[str]]]:
+def checked_sentences(
+    text: str, allowed_numbers: Iterable[str] = frozenset(), least: float | None = None
+) -> list[tuple[str, list[str]]]:
     """Each sentence with the space after it, and its problems, as the gate would find them one after the other.
 
+    `least` is the classifier's probability from which on its problem counts; None: as at the gate.
     What phrases and forms withhold is no context for the sentences after it: nobody would have seen it.
     """
     allowed = frozenset(_digits(number) for number in allowed_numbers)
@@ -113,7 +116,7 @@ def checked_sentences(text: str, allowed_numbers: Iterable[str] = frozenset()) -
             unclear[len(checked)] = _told(before, sentence)
             shown = _latest([*shown, sentence])
         checked.append((sentence, problems))
-    for i, learned in zip(unclear, reply_classifier.problems_of([*unclear.values()]), strict=False):
+    for i, learned in zip(unclear, reply_classifier.problems_of([*unclear.values()], least), strict=False):
         checked[i][1].extend([learned] if learned else [])
     return checked
 

@@ -58,9 +58,13 @@ class ReplyClassifier(Tuned[Score]):
 shared = Shared("reply classifier", ReplyClassifier)
 
 
-def problems_of(texts: Sequence[str]) -> list[str | None]:
-    """For each text, the problem it most likely has, or None; nothing at all where the classifier cannot be used."""
+def problems_of(texts: Sequence[str], least: float | None = None) -> list[str | None]:
+    """For each text, the problem it most likely has, or None; nothing at all where the classifier cannot be used.
+
+    `least`: the probability from which on it counts; without it the one that the classifier was saved with.
+    """
     if not texts:
         return []
-    least = shared.thresholds().get("problem", 1.0)
+    if least is None:
+        least = shared.thresholds().get("problem", 1.0)
     return [score.name if score.problem >= least else None for score in shared.scores(texts) or []]

@@ -8,7 +8,7 @@ import pytest
 
 from training import TrainingError, plan
 from training.plan import CARDS, KNOWN, Shape, changes, demand_room, memory, shape_of, tokens_of
-from training.qlora import Recipe
+from training.recipe import Recipe
 
 SEED = Recipe()
 SEVEN, THIRTEEN = KNOWN["meta-llama/Llama-2-7b"], KNOWN["meta-llama/Llama-2-13b"]

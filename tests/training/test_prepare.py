@@ -78,9 +78,9 @@ def test_every_row_read_is_kept_or_counted(tmp_path):
 
 def test_the_fixture_splits_without_a_shared_question(tmp_path, fixture_csv):
     report = prepare.prepare(fixture_csv, tmp_path)
-    train, held_out = rows_of(tmp_path, "train"), rows_of(tmp_path, "validation")
-    assert (len(train), len(held_out)) == (22, 2)
-    assert not {question_key(row) for row in train} & {question_key(row) for row in held_out}
+    splits = {name: rows_of(tmp_path, name) for name in ("train", "validation", "test")}
+    assert {name: len(rows) for name, rows in splits.items()} == {"train": 17, "validation": 1, "test": 6}
+    assert_no_question_is_shared(splits)
     assert report["splits"]["train"]["sha256"] == prepare.sha256_of(tmp_path / "train.jsonl")
 
 
@@ -93,19 +93,33 @@ def test_a_seed_gives_the_same_files_and_another_seed_others(tmp_path, fixture_c
 @settings(max_examples=60, deadline=None)
 @given(
     questions=st.lists(st.sampled_from(["a", "A ", "b", "b\n b", "B b", "c", "d"]), min_size=1, max_size=40),
-    validation=st.floats(0.01, 0.99),
+    validation=st.floats(0.01, 0.5),
+    test=st.just(0.0) | st.floats(0.01, 0.49),
     seed=st.integers(0, 99),
 )
-def test_splits_never_share_a_question_and_are_never_empty(questions, validation, seed):
+def test_splits_never_share_a_question_and_are_never_empty(questions, validation, test, seed):
     rows = [{"context": question, "response": str(i)} for i, question in enumerate(questions)]
-    if len({question_key(row) for row in rows}) < 2:
-        with pytest.raises(TrainingError, match="same question"):
-            split_by_question(rows, validation, seed)
+    shares = {"validation": validation, "test": test}
+    needed = 3 if test else 2
+    if len({question_key(row) for row in rows}) < needed:
+        with pytest.raises(TrainingError, match=f"cannot fill {needed} splits"):
+            split_by_question(rows, shares, seed)
         return
-    train, held_out = split_by_question(rows, validation, seed)
-    assert train and held_out
-    assert not {question_key(row) for row in train} & {question_key(row) for row in held_out}
-    assert sorted(row["response"] for row in train + held_out) == sorted(row["response"] for row in rows)
+    splits = split_by_question(rows, shares, seed)
+    assert splits["train"] and splits["validation"] and bool(splits["test"]) == bool(test)
+    assert_no_question_is_shared(splits)
+    assert sorted(row["response"] for part in splits.values() for row in part) == sorted(row["response"] for row in rows)
+
+
+def assert_no_question_is_shared(splits) -> None:
+    questions = [{question_key(row) for row in rows} for rows in splits.values()]
+    assert sum(map(len, questions)) == len(set().union(*questions))
+
+
+def test_each_split_has_about_its_share():
+    rows = [{"context": question(i), "response": str(i)} for i in range(20)] * 10
+    splits = split_by_question(rows, {"validation": 0.05, "test": 0.25}, seed=1)
+    assert {name: len(part) for name, part in splits.items()} == {"train": 140, "validation": 10, "test": 50}
 
 
 def test_sampling_keeps_the_order_and_all_rows_where_there_are_no_more():
@@ -165,7 +179,7 @@ def test_topics_count_every_text_once():
         (b"", "not a readable .csv"),
         (b"Context,Response\n\xff\xfe,x\n", "not UTF-8"),
         (b"Context,Response\n,\n", r"No row is left of 1 \(empty context 1\)"),
-        (f'Context,Response\n{question(1)},"{answer(1)}"\n{question(1)},"{answer(2)}"\n'.encode(), "same question"),
+        (f'Context,Response\n{question(1)},"{answer(1)}"\n{question(1)},"{answer(2)}"\n'.encode(), "cannot fill 3 splits"),
     ],
 )
 def test_data_that_cannot_be_used_says_why(tmp_path, content, says):

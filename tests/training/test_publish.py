@@ -17,7 +17,8 @@ from huggingface_hub import ModelCard
 from tests.training.hub import TOKEN, serving
 from tests.training.test_qlora import KILLED
 from training import prepare, publish
-from training.qlora import Recipe, train
+from training.qlora import train
+from training.recipe import Recipe
 
 pytestmark = pytest.mark.server
 ROOT = Path(__file__).parent.parent.parent

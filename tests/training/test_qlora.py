@@ -15,7 +15,8 @@ import yaml
 
 from support.engines.embedded import wheel_file
 from training import TrainingError, prepare, qlora
-from training.qlora import Recipe, read_recipe, train
+from training.qlora import train
+from training.recipe import Recipe, read_recipe
 
 ROOT = Path(qlora.__file__).parent.parent
 RECIPES = Path(qlora.__file__).parent / "recipes"
@@ -86,7 +87,7 @@ def test_precision_by_card(monkeypatch):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory, fixture_csv) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    prepare.prepare(fixture_csv, folder)
+    prepare.prepare(fixture_csv, folder, validation=0.1, test=0)
     return folder
 
 

@@ -1,0 +1,93 @@
+"""Models behind an OpenAI-compatible address: ChatGPT, vLLM, TGI, Inference Endpoints, `transformers serve`.
+
+    name, endpoint = read("chatgpt=gpt-4o-mini@https://api.openai.com/v1")
+    for answer, first, seconds in ask_all(endpoint, questions, params): ...
+
+The key is taken from OPENAI_API_KEY for api.openai.com, else from HF_TOKEN; it is sent to that address alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from support.engines import GenerationFailed, GenerationParams
+from support.engines.remote import RemoteEngine
+from support.settings import Settings
+from training import TrainingError
+from training.evaluation.answers import Answer, streamed
+
+ABOUT = "an OpenAI-compatible server to measure too, such as chatgpt=gpt-4o-mini@https://api.openai.com/v1; can be given again"
+AT_ONCE = 4
+TRIES = 4
+FIRST_WAIT = 2.0  # seconds; doubled after each try
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where to ask, and for which model."""
+
+    model: str
+    address: str
+
+    def engine(self) -> RemoteEngine:
+        """Speaks to it as the app does."""
+        host = urlsplit(self.address).hostname or ""
+        key = os.environ.get("OPENAI_API_KEY" if host.endswith("openai.com") else "HF_TOKEN", "")
+        return RemoteEngine(Settings(remote_base_url=self.address, model_id=self.model, hf_token=key))
+
+
+def read(text: str) -> tuple[str, Endpoint]:
+    """ "NAME=MODEL@ADDRESS" -> name and endpoint. Raises TrainingError: it is not that."""
+    name, equals, rest = text.partition("=")
+    model, at, address = rest.rpartition("@")
+    if not (name and equals and model and at and address.startswith(("http://", "https://"))):
+        raise TrainingError(
+            f"{text!r} must be NAME=MODEL@ADDRESS, such as chatgpt=gpt-4o-mini@https://api.openai.com/v1."
+        )
+    if name in ("base", "adapter") or not name.replace("-", "").replace("_", "").isalnum():
+        raise TrainingError(
+            f"An endpoint cannot be called {name!r}: use letters, digits and - that are not base or adapter."
+        )
+    return name, Endpoint(model, address)
+
+
+def ask_all(
+    endpoint: Endpoint, questions: Sequence[str], params: GenerationParams
+) -> Iterator[tuple[Answer, float, float]]:
+    """As `answers.streamed`, AT_ONCE at a time, in the order in which they come; questions that fail are left out."""
+    engine = endpoint.engine()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        asked = [
+            pool.submit(retried, lambda question=question: streamed(engine, question, params)) for question in questions
+        ]
+        for done in as_completed(asked):
+            try:
+                yield done.result()
+            except GenerationFailed as error:
+                log.warning("A question got no answer: %s", error)
+
+
+def retried(ask: Callable[[], T], wait: float = FIRST_WAIT) -> T:
+    """What `ask` gives, asked again with growing pauses where the server failed or was busy.
+
+    Raises:
+        GenerationFailed: it failed TRIES times.
+    """
+    for attempt in range(TRIES):
+        try:
+            return ask()
+        except GenerationFailed:
+            if attempt == TRIES - 1:
+                raise
+            time.sleep(wait * 2**attempt)
+    raise AssertionError("not reached")

@@ -1,0 +1,129 @@
+"""From values of single questions to what is published: means with bootstrap intervals, differences, a table, a plot.
+
+    mean([1.0, 0.0, 1.0])                 {"mean": .667, "low": 0.0, "high": 1.0, "n": 3}
+    difference(adapter, base)             of the same questions, pair by pair
+
+Knows nothing about models. An interval says how much chance there is in *which questions were asked*; not how the result would
+move with another seed or another training run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.evaluation.measures import MEASURES
+
+RESAMPLES = 2_000
+CONFIDENCE = 0.95
+
+Estimate = dict[str, float]
+Values = Mapping[str, tuple[float, float]]  # question -> value and its weight
+
+
+def mean(values: Sequence[float], weights: Sequence[float] | None = None) -> Estimate:
+    """Weighted mean with its 95 % percentile bootstrap interval over questions (Efron 1979)."""
+    numbers = np.asarray(values, float)
+    weight = np.ones_like(numbers) if weights is None else np.asarray(weights, float)
+    return _estimate((numbers * weight, weight), lambda sums, of, axis=-1: sums.sum(axis) / of.sum(axis))
+
+
+def difference(of: Values, minus: Values) -> Estimate:
+    """Mean of `of` less that of `minus`, over the questions that both have."""
+    both = [question for question in of if question in minus]
+    (a, v), (b, w) = (np.array([side[question] for question in both], float).T for side in (of, minus))
+
+    def statistic(a: Any, v: Any, b: Any, w: Any, axis: int = -1) -> Any:
+        return a.sum(axis) / v.sum(axis) - b.sum(axis) / w.sum(axis)
+
+    return _estimate((a * v, v, b * w, w), statistic)
+
+
+def _estimate(data: tuple[Any, ...], statistic: Any) -> Estimate:
+    from scipy.stats import bootstrap
+
+    value = float(statistic(*data))
+    low = high = value
+    if len({tuple(row) for row in np.stack(data, 1).tolist()}) > 1:
+        interval = bootstrap(
+            data,
+            statistic,
+            paired=True,
+            vectorized=True,
+            n_resamples=RESAMPLES,
+            confidence_level=CONFIDENCE,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+        low, high = float(interval.low), float(interval.high)
+    return {"mean": round(value, 4), "low": round(low, 4), "high": round(high, 4), "n": len(data[0])}
+
+
+def summary(values: Mapping[str, Values]) -> dict[str, Estimate]:
+    """Measure -> estimate."""
+    return {name: mean(*zip(*of.values(), strict=True)) for name, of in values.items() if of}
+
+
+def differences(of: Mapping[str, Values], minus: Mapping[str, Values]) -> dict[str, Estimate]:
+    """Measure -> estimate of the difference, for measures that both have."""
+    return {
+        name: difference(of[name], minus[name]) for name in of if name in minus and of[name].keys() & minus[name].keys()
+    }
+
+
+def verdict(name: str, estimate: Estimate) -> str:
+    """ "better", "worse", or "" where the interval holds 0 or neither way is better."""
+    better = MEASURES[name].better
+    if not better or estimate["low"] <= 0 <= estimate["high"]:
+        return ""
+    return "better" if (estimate["mean"] > 0) == (better == "more") else "worse"
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """Markdown: a line for each measure, a column for each system, and the differences from the first."""
+    systems, first = results["systems"], next(iter(results["systems"]))
+    others = [name for name in systems if name != first]
+    header = ["measure", *systems, *(f"{name} - {first}" for name in others), ""]
+    lines = [header, ["---"] * len(header)]
+    for name, measure in MEASURES.items():
+        if not any(name in system["measures"] for system in systems.values()):
+            continue
+        cells = [_cell(system["measures"].get(name)) for system in systems.values()]
+        apart = [results["differences"][other].get(name) for other in others]
+        verdicts = {other: verdict(name, estimate) for other, estimate in zip(others, apart, strict=True) if estimate}
+        said = ", ".join(f"{other} {word}" if len(others) > 1 else word for other, word in verdicts.items() if word)
+        lines.append([measure.about, *cells, *map(_cell, apart), said])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cell(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "not measured"
+    digits = 1 if abs(estimate["high"]) >= 10 else 3
+    return f"{estimate['mean']:.{digits}f} ({estimate['low']:.{digits}f} to {estimate['high']:.{digits}f})"
+
+
+def plot(results: Mapping[str, Any], path: Path) -> None:
+    """Each measure in a panel of its own: a point and an interval for each system."""
+    from matplotlib.figure import Figure
+
+    systems = results["systems"]
+    names = [name for name in MEASURES if any(name in system["measures"] for system in systems.values())]
+    columns = 4
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(3 * columns, 1.2 * rows + 0.3 * rows * len(systems)), layout="constrained")
+    panels: Any = figure.subplots(rows, columns, squeeze=False)
+    for panel in panels.flat[len(names) :]:
+        panel.set_axis_off()
+    for name, panel in zip(names, panels.flat, strict=False):
+        for i, system in enumerate(systems.values()):
+            if estimate := system["measures"].get(name):
+                panel.plot([estimate["low"], estimate["high"]], [i, i], color="tab:gray")
+                panel.plot(estimate["mean"], i, "o", color=f"C{i}")
+        panel.set(yticks=range(len(systems)), yticklabels=list(systems), ylim=(len(systems) - 0.5, -0.5))
+        better = MEASURES[name].better
+        panel.set_title(f"{name}{f' ({better} is better)' if better else ''}", fontsize=9)
+    figure.savefig(path, dpi=110)
