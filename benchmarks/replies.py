@@ -14,45 +14,25 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import threading
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from support import prompt
-from support.conversation import respond
 from support.crisis_lines import known_numbers
 from support.engines import GenerationParams
-from support.engines.transformers import Loaded, load
-from support.prompt import Message
+from support.engines.transformers import load
 from support.screening import check_reply
 from support.settings import Settings
+from training.evaluation.answers import batched, through_the_product
 from training.screening.dataset import Example, read_examples
 
 BATCH = 32
 MOST_TOKENS = 96  # of a reply: about six sentences
 LONGEST = 600  # characters of a message
 SEED = 11
-
-
-@dataclass(frozen=True)
-class Spoken:
-    """An engine that says one reply, written before, word by word."""
-
-    reply: str
-
-    def stream(self, messages: Sequence[Message], params: GenerationParams, stop: threading.Event) -> Generator[str]:
-        for word in self.reply.split(" "):
-            if stop.is_set():
-                return
-            yield word + " "
-
-    def describe(self) -> dict[str, Any]:
-        return {"status": "ready", "model": "written before", "adapter": None}
 
 
 def chosen(count: int) -> list[Example]:
@@ -63,46 +43,17 @@ def chosen(count: int) -> list[Example]:
     return risky + [e for e in examples if e.level < 2][: count - len(risky)]
 
 
-def written(loaded: Loaded, messages: Sequence[str]) -> Iterator[str]:
-    """One sampled reply for each message, in batches of messages of like length; in their order."""
-    import torch
-
-    torch.manual_seed(SEED)
-    tokenizer, params = loaded.tokenizer, GenerationParams()
-    tokenizer.padding_side = "left"
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    for start in tqdm(range(0, len(messages), BATCH), unit="batch"):
-        prompts = [
-            prompt.render(prompt.build([Message(role="user", content=text)]), tokenizer)
-            for text in messages[start : start + BATCH]
-        ]
-        inputs = tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(loaded.model.device)
-        with torch.inference_mode():
-            output = loaded.model.generate(
-                **inputs,
-                do_sample=True,
-                temperature=params.temperature,
-                top_p=params.top_p,
-                top_k=0,
-                repetition_penalty=params.repetition_penalty,
-                no_repeat_ngram_size=params.no_repeat_ngram_size,
-                max_new_tokens=MOST_TOKENS,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        yield from tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-
-
 def verdict(message: str, at_risk: bool, reply: str) -> dict[str, Any]:
     """What the person would see, and what the gate says of the model's words."""
-    *_, last = respond(message, [], "US", engine=Spoken(reply))
+    shown = through_the_product(message, reply)
     return {
         "at_risk": at_risk,
         "message": message,
         "reply": reply,
-        "source": last.receipt["source"],
-        "level": last.receipt["level"],
+        "source": shown["source"],
+        "level": shown["level"],
         "problems": check_reply(reply, known_numbers()),
-        "shown": last.text if last.receipt["source"] == "model" else "",
+        "shown": shown["shown"] if shown["source"] == "model" else "",
     }
 
 
@@ -125,9 +76,10 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def _written(count: int) -> Iterator[tuple[str, bool, str]]:
     """(message, whether at risk, the model's reply)."""
     examples = sorted(chosen(count), key=lambda example: len(example.text))
-    replies = written(load(Settings.from_env()), [example.text for example in examples])
-    for example, reply in zip(examples, replies, strict=True):
-        yield example.text, example.level >= 2, reply
+    params = GenerationParams(max_new_tokens=MOST_TOKENS)
+    answers = batched(load(Settings.from_env()), [example.text for example in examples], params, BATCH)
+    for example, answer in zip(tqdm(examples, unit="reply"), answers, strict=True):
+        yield example.text, example.level >= 2, answer.text
 
 
 def _read(path: Path) -> Iterator[tuple[str, bool, str]]:

@@ -1,14 +1,17 @@
 """Measure a base model, its adapter and any server beside them on questions that nothing was trained on or stopped by.
 
     python -m training.evaluate --adapter outputs/adapter --out model_card/results/evaluation
-    python -m training.evaluate --adapter outputs/adapter --endpoint chatgpt=gpt-4o-mini@https://api.openai.com/v1
+    python -m training.evaluate --adapter outputs/adapter --endpoint chatgpt=gpt-4o-mini@https://api.openai.com/v1 \
+        --reference chatgpt --judge claude@https://some-server/v1
 
 The local models are those that the app would serve, loaded as it loads them (MODEL_ID, QUANTIZATION and so on count). Each
 question of the test split is asked once. What a model says is measured raw, and as the product shows it: screened and gated.
 Writes results.json, results.md, results.png and samples.md. Answers are kept in --work as they come: killed on the way, the
 same command goes on.
 
-Knows nothing about training. A judge's comparison is `training.compare`, the cost `training.cost`.
+Without a judge the report says "not judged". With LANGSMITH_API_KEY set, the answers' measures are uploaded as experiments.
+
+Knows nothing about training.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import argparse
 import hashlib
 import json
 import logging
+import os
 import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,15 +30,16 @@ from typing import Any
 
 from tqdm import tqdm
 
-from support import crisis_lines
+from support import crisis_lines, prompt
 from support.conversation import respond
 from support.engines import EngineError, GenerationParams
+from support.prompt import Message
 from support.settings import Settings
 from training import TrainingError
 from training.encoding import SupervisedCollator, encode, read_split
-from training.evaluation import endpoints, measures, results
+from training.evaluation import endpoints, judge, measures, results, tracking
 from training.evaluation.answers import as_row, batched, kept, streamed, through_the_product
-from training.record import versions
+from training.record import device, versions
 
 LONGEST = 1024  # tokens of a row whose loss is measured
 TIMED = 10  # questions asked one at a time, to see how long an answer takes
@@ -127,11 +132,19 @@ def local(name: str, settings: Settings, test: Test, work: Path) -> System:
         for key, (loss, tokens) in zip(missing, _watched(found, len(missing), f"{name}: losses"), strict=True):
             yield key, {"loss": loss, "tokens": tokens}
 
+    def prompt_tokens(question: str) -> int:
+        return len(prompt.render(prompt.build([Message(role="user", content=question)]), loaded.tokenizer))
+
     def take_time(missing: Sequence[str]) -> Iterator[tuple[str, dict]]:
         for question in _watched(missing, len(missing), f"{name}: times"):
             yield question, _timed(engine, loaded.tokenizer, question, params)
 
-    add_answers(system, kept(work / "answers.jsonl", questions, write), test)
+    answers = kept(work / "answers.jsonl", questions, write)
+    add_answers(system, answers, test)
+    system.facts["tokens"] = {
+        "answer": sum(row["tokens"] for row in answers.values()) / len(answers),
+        "prompt": sum(map(prompt_tokens, questions)) / len(questions),
+    }
     add_losses(system, kept(work / "losses.jsonl", [_key(row) for row in test.rows], lose), test)
     system.facts["at_risk"] = at_risk(kept(work / "at_risk.jsonl", risky_messages(), write))
     system.facts["seconds"] = _seconds(
@@ -277,10 +290,43 @@ def _seconds(rows: dict[str, dict]) -> dict[str, results.Estimate]:
     return found
 
 
+# Compared by a judge
+
+
+def judged(judge_at: endpoints.Endpoint, systems: Sequence[System], reference: str, work: Path) -> dict[str, Any]:
+    """Every other system against the reference: for results.json, with each verdict under the digest of its question.
+
+    Raises:
+        TrainingError: there is no such reference, or the judge is kin to a model that it would judge.
+        GenerationFailed: the judge does not answer; the same command goes on.
+    """
+    theirs = next((system for system in systems if system.name == reference), None)
+    if theirs is None:
+        raise TrainingError(
+            f"There is no {reference!r} to compare with; there are: {', '.join(s.name for s in systems)}."
+        )
+    judge.demand_outsider(judge_at.model, [system.about["model"] for system in systems])
+    found: dict[str, Any] = {"judge": judge_at.model, "reference": reference, "systems": {}, "verdicts": {}}
+    for mine in (system for system in systems if system is not theirs):
+
+        def compare(missing: Sequence[str], mine: System = mine) -> Iterator[tuple[str, dict]]:
+            for question in _watched(missing, len(missing), f"{mine.name} against {reference}"):
+                verdict = judge.compare(judge_at.say, question, mine.answers[question], theirs.answers[question])
+                yield question, {"verdict": verdict}
+
+        questions = [question for question in mine.answers if question in theirs.answers]
+        rows = kept(work / f"{mine.name}-{reference}-by-{judge_at.model.replace('/', '-')}.jsonl", questions, compare)
+        verdicts = [rows[question]["verdict"] for question in questions]
+        words = [[len(measures.words_of(system.answers[q])) for q in questions] for system in (mine, theirs)]
+        found["systems"][mine.name] = judge.summary(verdicts, list(zip(*words, strict=True)))
+        found["verdicts"][mine.name] = {_digest(question): rows[question]["verdict"] for question in questions}
+    return found
+
+
 # What is written
 
 
-def report(systems: Sequence[System], test: Test) -> dict[str, Any]:
+def report(systems: Sequence[System], test: Test, judgement: dict[str, Any] | None = None) -> dict[str, Any]:
     """results.json: everything but the answers."""
     first, *others = systems
     return {
@@ -289,6 +335,8 @@ def report(systems: Sequence[System], test: Test) -> dict[str, Any]:
         "test_sha256": test.sha256,
         "params": asdict(GenerationParams()),
         "versions": versions(),
+        "device": device(),
+        "judged": judgement,
         "systems": {
             system.name: {**system.about, "measures": results.summary(system.values), **system.facts}
             for system in systems
@@ -332,12 +380,12 @@ def _quoted(text: str) -> str:
     return " ".join(text.replace("*", "\\*").replace("<", "&lt;").split())
 
 
-def write(systems: Sequence[System], test: Test, out: Path) -> dict[str, Any]:
+def write(systems: Sequence[System], test: Test, out: Path, judgement: dict[str, Any] | None = None) -> dict[str, Any]:
     """results.json, results.md, results.png and samples.md into `out`; the first of these is returned."""
     out.mkdir(parents=True, exist_ok=True)
-    found = report(systems, test)
+    found = report(systems, test, judgement)
     (out / "results.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    (out / "results.md").write_text(results.table(found), encoding="utf-8")
+    (out / "results.md").write_text(results.table(found) + "\n" + judge.table(judgement), encoding="utf-8")
     results.plot(found, out / "results.png")
     (out / "samples.md").write_text(samples(systems, test), encoding="utf-8")
     return found
@@ -368,7 +416,11 @@ def _demand_same(work: Path, made_by: dict[str, Any]) -> None:
 
 
 def _key(row: dict[str, str]) -> str:
-    return hashlib.sha256(f"{row['context']}\n{row['response']}".encode()).hexdigest()[:24]
+    return _digest(f"{row['context']}\n{row['response']}")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def _watched(things: Iterable[Any], count: int, about: str) -> Any:
@@ -380,6 +432,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("outputs/data"), help="folder that training.prepare wrote")
     parser.add_argument("--adapter", help="folder or Hub id; without it, only the base model is measured")
     parser.add_argument("--endpoint", action="append", default=[], metavar="NAME=MODEL@ADDRESS", help=endpoints.ABOUT)
+    parser.add_argument("--judge", metavar="MODEL@ADDRESS", help="compares answers in pairs; of neither model's family")
+    parser.add_argument("--reference", default="base", help="what the others are compared with (default base)")
     parser.add_argument("--questions", type=int, default=150, help="of the test split; 0: all (default 150)")
     parser.add_argument("--out", type=Path, default=Path("outputs/evaluation/results"), help="folder for the results")
     parser.add_argument(
@@ -389,6 +443,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         asked = [endpoints.read(text) for text in options.endpoint]
+        judge_at = endpoints.read(f"judge={options.judge}")[1] if options.judge else None
         test = read_test(options.data, options.questions)
         settings = Settings.from_env()
         systems = [local("base", replace(settings, adapter_id=""), test, options.work / "base")]
@@ -397,9 +452,15 @@ def main() -> None:
                 local("adapter", replace(settings, adapter_id=options.adapter), test, options.work / "adapter")
             )
         systems += [remote(name, endpoint, test, options.work / name) for name, endpoint in asked]
+        judgement = judged(judge_at, systems, options.reference, options.work) if judge_at else None
     except (TrainingError, EngineError) as error:
         raise SystemExit(str(error)) from None
-    print(results.table(write(systems, test, options.out)))
+    write(systems, test, options.out, judgement)
+    if os.environ.get(tracking.KEY):
+        names = {system.name: system for system in systems}
+        answers, abouts = {n: s.answers for n, s in names.items()}, {n: s.about for n, s in names.items()}
+        tracking.track(answers, abouts, test.references, test.sha256)
+    print((options.out / "results.md").read_text(encoding="utf-8"))
     print(f"Wrote {options.out}.")
 
 

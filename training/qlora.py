@@ -227,7 +227,7 @@ def train(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
         "base_model": name,
         "recipe": recipe.shareable(),
         "versions": record.versions(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": record.device(),
         "compute_dtype": str(compute_dtype()).removeprefix("torch."),
         "data": record.data_facts(recipe, {split: digest for split, (_, digest) in splits.items()}, encoded),
         "steps": result.global_step,

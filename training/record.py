@@ -22,6 +22,13 @@ RUN = "run.json"
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets")
 
 
+def device() -> str:
+    """The card's name, or the processor's kind."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
 def versions() -> dict[str, str]:
     """Of Python and of what decides a run's numbers."""
     return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}

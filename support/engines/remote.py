@@ -25,10 +25,13 @@ log = logging.getLogger(__name__)
 class RemoteEngine:
     """Asks `REMOTE_BASE_URL`. `ADAPTER_ID` is the server's name for its LoRA module, else `MODEL_ID` names the model."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, timeout: float = 120) -> None:
+        """`timeout`: seconds without a sign after which the server has failed."""
         self._settings = settings
         self._model = settings.adapter_id or settings.model_id or "default"
-        self._client = InferenceClient(base_url=settings.remote_base_url, token=settings.hf_token or None, timeout=120)
+        self._client = InferenceClient(
+            base_url=settings.remote_base_url, token=settings.hf_token or None, timeout=timeout
+        )
 
     def stream(self, messages: Sequence[Message], params: GenerationParams, stop: threading.Event) -> Generator[str]:
         """See `support.engines.base.Engine`."""

@@ -108,7 +108,9 @@ def test_splits_never_share_a_question_and_are_never_empty(questions, validation
     splits = split_by_question(rows, shares, seed)
     assert splits["train"] and splits["validation"] and bool(splits["test"]) == bool(test)
     assert_no_question_is_shared(splits)
-    assert sorted(row["response"] for part in splits.values() for row in part) == sorted(row["response"] for row in rows)
+    assert sorted(row["response"] for part in splits.values() for row in part) == sorted(
+        row["response"] for row in rows
+    )
 
 
 def assert_no_question_is_shared(splits) -> None:
@@ -179,7 +181,10 @@ def test_topics_count_every_text_once():
         (b"", "not a readable .csv"),
         (b"Context,Response\n\xff\xfe,x\n", "not UTF-8"),
         (b"Context,Response\n,\n", r"No row is left of 1 \(empty context 1\)"),
-        (f'Context,Response\n{question(1)},"{answer(1)}"\n{question(1)},"{answer(2)}"\n'.encode(), "cannot fill 3 splits"),
+        (
+            f'Context,Response\n{question(1)},"{answer(1)}"\n{question(1)},"{answer(2)}"\n'.encode(),
+            "cannot fill 3 splits",
+        ),
     ],
 )
 def test_data_that_cannot_be_used_says_why(tmp_path, content, says):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -19,12 +20,14 @@ from urllib.parse import urlsplit
 
 from support.engines import GenerationFailed, GenerationParams
 from support.engines.remote import RemoteEngine
+from support.prompt import Message
 from support.settings import Settings
 from training import TrainingError
 from training.evaluation.answers import Answer, streamed
 
 ABOUT = "an OpenAI-compatible server to measure too, such as chatgpt=gpt-4o-mini@https://api.openai.com/v1; can be given again"
 AT_ONCE = 4
+CONTEXT = 32_768  # tokens that a judge may read; nothing of a pair of answers is cut
 TRIES = 4
 FIRST_WAIT = 2.0  # seconds; doubled after each try
 
@@ -39,11 +42,21 @@ class Endpoint:
     model: str
     address: str
 
-    def engine(self) -> RemoteEngine:
-        """Speaks to it as the app does."""
+    def engine(self, seconds: float = 120) -> RemoteEngine:
+        """Speaks to it as the app does. A server that is silent for so many `seconds` has failed."""
         host = urlsplit(self.address).hostname or ""
         key = os.environ.get("OPENAI_API_KEY" if host.endswith("openai.com") else "HF_TOKEN", "")
-        return RemoteEngine(Settings(remote_base_url=self.address, model_id=self.model, hf_token=key))
+        settings = Settings(remote_base_url=self.address, model_id=self.model, hf_token=key, context_tokens=CONTEXT)
+        return RemoteEngine(settings, timeout=seconds)
+
+    def say(self, messages: list[Message], params: GenerationParams, seconds: float = 120) -> str:
+        """The whole reply; tried again where the server is busy or fails.
+
+        Raises:
+            GenerationFailed: it failed TRIES times.
+        """
+        engine = self.engine(seconds)
+        return retried(lambda: "".join(engine.stream(messages, params, threading.Event())))
 
 
 def read(text: str) -> tuple[str, Endpoint]:

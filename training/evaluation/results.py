@@ -28,7 +28,7 @@ def mean(values: Sequence[float], weights: Sequence[float] | None = None) -> Est
     """Weighted mean with its 95 % percentile bootstrap interval over questions (Efron 1979)."""
     numbers = np.asarray(values, float)
     weight = np.ones_like(numbers) if weights is None else np.asarray(weights, float)
-    return _estimate((numbers * weight, weight), lambda sums, of, axis=-1: sums.sum(axis) / of.sum(axis))
+    return estimate((numbers * weight, weight), lambda sums, of, axis=-1: sums.sum(axis) / of.sum(axis))
 
 
 def difference(of: Values, minus: Values) -> Estimate:
@@ -39,10 +39,11 @@ def difference(of: Values, minus: Values) -> Estimate:
     def statistic(a: Any, v: Any, b: Any, w: Any, axis: int = -1) -> Any:
         return a.sum(axis) / v.sum(axis) - b.sum(axis) / w.sum(axis)
 
-    return _estimate((a * v, v, b * w, w), statistic)
+    return estimate((a * v, v, b * w, w), statistic)
 
 
-def _estimate(data: tuple[Any, ...], statistic: Any) -> Estimate:
+def estimate(data: tuple[Any, ...], statistic: Any, vectorized: bool = True, resamples: int = RESAMPLES) -> Estimate:
+    """A statistic of paired columns, and its interval. See `scipy.stats.bootstrap` for `statistic` and `vectorized`."""
     from scipy.stats import bootstrap
 
     value = float(statistic(*data))
@@ -52,8 +53,8 @@ def _estimate(data: tuple[Any, ...], statistic: Any) -> Estimate:
             data,
             statistic,
             paired=True,
-            vectorized=True,
-            n_resamples=RESAMPLES,
+            vectorized=vectorized,
+            n_resamples=resamples,
             confidence_level=CONFIDENCE,
             method="percentile",
             rng=np.random.default_rng(0),
