@@ -1,11 +1,13 @@
 # make run    installs into .venv, then serves the app on PORT (7860)
 # make test   installs what tests need, then runs every test
 # make lint   ruff and pyright      make bench  ratios, as tables      make clean  removes .venv
+# make results DATA=train.csv       trains, evaluates, and writes model_card/ and README's figures
 #
 # PYTHON=...       another Python than the first of 3.10-3.12 found
 # TORCH_INDEX=...  package index with PyTorch's CPU builds, where the usual one serves only CUDA builds
 
 PORT ?= 7860
+SOURCE ?= Amod/mental_health_counseling_conversations
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
@@ -14,7 +16,7 @@ TORCH ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo 'torch>=2.8,<2.15' || ech
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: run test test-fast lint format bench clean
+.PHONY: run test test-fast lint format bench results clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/run.done
@@ -34,6 +36,15 @@ lint: $(VENV)/dev.done
 
 format: $(VENV)/dev.done
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+# Everything in model_card/: the sweep, the evaluation, the cost, the card, README's figures. About two hours on two cores.
+results: $(VENV)/dev.done
+	@$(BIN)/python -m training.prepare $(if $(DATA),--data $(DATA) --source $(SOURCE)) --out outputs/data
+	@$(BIN)/python -m training.sweep training/sweeps/bottlenecks.yaml --out model_card/results/sweep
+	@$(BIN)/python -m training.evaluate --adapter outputs/sweep/seed --out model_card/results/evaluation
+	@$(BIN)/python -m training.cost --evaluation model_card/results/evaluation/results.json \
+	  --run model_card/results/sweep/seed.json --out model_card/results/cost >/dev/null
+	@$(BIN)/python -m training.card --results model_card/results --out model_card/README.md --readme README.md
 
 bench: $(VENV)/run.done
 	@$(BIN)/python -m benchmarks.quantization

@@ -1,25 +1,33 @@
-"""run.json -> the adapter's model card, through model_card/card.md.j2.
+"""Result files -> the adapter's model card, through model_card/card.md.j2, and the figures in README.
 
     python -m training.card --run outputs/adapter/run.json --out outputs/adapter/README.md
+    python -m training.card --results model_card/results --out model_card/README.md --readme README.md
 
-Every number on the card comes from a result file; one that is missing is an error, never a blank. Knows nothing about
-training, and uploads nothing.
+Every number comes from a result file; one that is missing is an error, never a blank. With `--results` the files of evaluation,
+sweep and cost must all be there, and the run is the sweep's `seed`. Knows nothing about training, and uploads nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard, ModelCardData
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined, UndefinedError
 
-from training import TrainingError
+from training import TrainingError, cost, sweep
+from training.evaluation import judge
+from training.evaluation import results as tables
+from training.evaluation.measures import MEASURES
 from training.prepare import HUB_ID as AMOD
 
-TEMPLATE = Path(__file__).parent.parent / "model_card" / "card.md.j2"
+TEMPLATES = Path(__file__).parent.parent / "model_card"
+TEMPLATE, README, COMPLIANCE = (TEMPLATES / name for name in ("card.md.j2", "readme.md.j2", "compliance.yaml"))
+MARK = "<!-- results -->"
 LICENCES = {  # base model's Hub id begins with -> licence id on the Hub, sentence on the card
     "meta-llama/Llama-2-": (
         "llama2",
@@ -31,25 +39,58 @@ LICENCES = {  # base model's Hub id begins with -> licence id on the Hub, senten
 DEMONSTRATION = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
-def render(run_file: Path, licence: str = "") -> ModelCard:
+@dataclass(frozen=True)
+class Results:
+    """A folder of results: which command writes what. That of a published adapter holds no more than its evaluation.
+
+    Raises:
+        TrainingError: on reading a file that is not there, with the command that makes it.
+    """
+
+    folder: Path
+    whole: bool = True  # sweep and cost are there too
+
+    @property
+    def run_file(self) -> Path:
+        return self.folder / "sweep" / "seed.json"
+
+    def evaluation(self) -> dict[str, Any]:
+        return _read(self.folder / "evaluation" / "results.json", "training.evaluate")
+
+    def sweep(self) -> dict[str, dict[str, Any]]:
+        """Name -> run.json, `seed` first."""
+        _read(self.run_file, "training.sweep")
+        files = sorted(self.run_file.parent.glob("*.json"), key=lambda file: (file != self.run_file, file.name))
+        return {file.stem: _read(file, "training.sweep") for file in files}
+
+    def cost(self) -> dict[str, Any]:
+        return _read(self.folder / "cost" / "cost.json", "training.cost")
+
+
+def render(run_file: Path, licence: str = "", results: Results | None = None) -> ModelCard:
     """The model card for a run.
 
     Args:
         run_file: run.json as training.qlora writes it.
         licence: the Hub's id of a licence; needed for base models that `LICENCES` does not know.
+        results: what else was measured; None: the card says that nothing else was.
 
     Raises:
         TrainingError: the file is missing or unreadable, lacks a number, or the licence is unknown.
     """
-    run = _read(run_file)
+    run = _read(run_file, "training.qlora")
     try:
         base, source = run["base_model"], run["data"]["source"]
         licence_id, sentence = licence_of(base, licence)
         amod = source == AMOD
+        evaluation = results.evaluation() if results else None
         # Not `ModelCard.from_template`: it renders a missing number as nothing.
         environment = Environment(undefined=StrictUndefined, finalize=_not_null, keep_trailing_newline=True)
         content = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-            metadata=_metadata(base, licence_id, amod).to_yaml(),
+            metadata=_metadata(base, licence_id, amod, evaluation).to_yaml(),
+            **_measured(results, evaluation),
+            compliance=yaml.safe_load(COMPLIANCE.read_text(encoding="utf-8")),
+            share=_share,
             run=run,
             amod=amod,
             demonstration=base == DEMONSTRATION,
@@ -58,20 +99,64 @@ def render(run_file: Path, licence: str = "") -> ModelCard:
         )
     except (KeyError, TypeError, UndefinedError) as error:
         raise TrainingError(
-            f"{run_file} lacks a value that the card shows ({error}); write it anew with `python -m training.qlora`."
+            f"{run_file} or a file of the results lacks a value that the card shows ({error}); write it anew with "
+            "`python -m training.qlora`, `training.evaluate` or `training.cost`."
         ) from None
     return ModelCard(content)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _measured(results: Results | None, evaluation: dict[str, Any] | None) -> dict[str, Any]:
+    """What the template shows beyond the run, ready to read."""
+    if results is None or evaluation is None:
+        return {"evaluation": None, "sweep": "", "cost": ""}
+    apart = evaluation["differences"]["adapter"]
+    return {
+        "evaluation": evaluation,
+        "evaluation_table": tables.table(evaluation),
+        "worse": [MEASURES[name].about for name, found in apart.items() if tables.verdict(name, found) == "worse"],
+        "judged": judge.table(evaluation["judged"]),
+        "sweep": sweep.table(results.sweep()) if results.whole else "",
+        "cost": cost.table(results.cost()) if results.whole else "",
+        "folder": f"{results.folder.name}/" if results.whole else "",
+    }
+
+
+def _share(estimate: dict[str, float]) -> str:
+    return f"{estimate['mean']:.2f} ({estimate['low']:.2f} to {estimate['high']:.2f})"
+
+
+def fill(readme: str, results: Results) -> str:
+    """README with the figures between its two `results` marks written anew.
+
+    Raises:
+        TrainingError: the marks or a result file are missing.
+    """
+    parts = readme.split(MARK)
+    if len(parts) != 3:
+        raise TrainingError(f"README must hold the line {MARK} twice, around its figures.")
+    evaluation, run = results.evaluation(), _read(results.run_file, "training.sweep")
+    try:
+        block = (
+            Environment(undefined=StrictUndefined, finalize=_not_null)
+            .from_string(README.read_text(encoding="utf-8"))
+            .render(run=run, share=_share, **_measured(results, evaluation))
+        )
+    except (KeyError, TypeError, UndefinedError) as error:
+        raise TrainingError(
+            f"A file in {results.folder} lacks a value that README shows ({error}); make it anew."
+        ) from None
+    return f"{parts[0]}{MARK}\n{block.strip()}\n{MARK}{parts[2]}"
+
+
+def _read(path: Path, command: str) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise TrainingError(
-            f"There is no {path}, so the card would have no numbers; run `python -m training.qlora` first."
+            f"There is no {path}, so the card would lack numbers; run `python -m {command}` first."
         ) from None
     except ValueError as error:
-        raise TrainingError(f"{path} is not JSON ({error}); write it anew with `python -m training.qlora`.") from None
+        raise TrainingError(f"{path} is not JSON ({error}); write it anew with `python -m {command}`.") from None
 
 
 def licence_of(base: str, chosen: str = "") -> tuple[str, str]:
@@ -84,8 +169,12 @@ def licence_of(base: str, chosen: str = "") -> tuple[str, str]:
     raise TrainingError(f"The licence of {base} is not known here; look it up on the Hub and pass it with --licence.")
 
 
-def _metadata(base: str, licence: str, amod: bool) -> ModelCardData:
+def _metadata(base: str, licence: str, amod: bool, evaluation: dict[str, Any] | None) -> ModelCardData:
+    measured: dict[str, Any] = {}
+    if evaluation:
+        measured = {"model_name": "counselling-lora", "eval_results": _eval_results(evaluation, amod)}
     return ModelCardData(
+        **measured,
         base_model=base,
         library_name="peft",
         pipeline_tag="text-generation",
@@ -94,6 +183,20 @@ def _metadata(base: str, licence: str, amod: bool) -> ModelCardData:
         datasets=[AMOD] if amod else None,
         tags=["lora", "qlora", "self-help", "mental-health"],
     )
+
+
+def _eval_results(evaluation: dict[str, Any], amod: bool) -> list[EvalResult]:
+    return [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=AMOD if amod else "private",
+            dataset_name=f"held-out questions ({evaluation['questions']})",
+            metric_type=name,
+            metric_name=MEASURES[name].about,
+            metric_value=evaluation["systems"]["adapter"]["measures"][name]["mean"],
+        )
+        for name in ("loss", "rouge_l", "similarity")
+    ]
 
 
 def _not_null(value: Any) -> Any:
@@ -105,17 +208,25 @@ def _not_null(value: Any) -> Any:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.card", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--run", type=Path, default=Path("outputs/adapter/run.json"))
+    parser.add_argument("--run", type=Path, help="default: outputs/adapter/run.json, or that of --results")
+    parser.add_argument(
+        "--results", type=Path, help="folder with evaluation, sweep and cost, such as model_card/results"
+    )
+    parser.add_argument("--readme", type=Path, help="write the figures between its marks anew; needs --results")
     parser.add_argument("--out", type=Path, help="default: README.md beside the run")
     parser.add_argument(
         "--licence", "--license", default="", help="Hub id of the licence, for base models that are not known here"
     )
     options = parser.parse_args()
+    results = Results(options.results) if options.results else None
+    run_file = options.run or (results.run_file if results else Path("outputs/adapter/run.json"))
     try:
-        card = render(options.run, options.licence)
+        card = render(run_file, options.licence, results)
+        if options.readme and results:
+            options.readme.write_text(fill(options.readme.read_text(encoding="utf-8"), results), encoding="utf-8")
     except TrainingError as error:
         raise SystemExit(str(error)) from None
-    out = options.out or options.run.with_name("README.md")
+    out = options.out or run_file.with_name("README.md")
     card.save(out)
     print(f"Wrote {out}. Read it before you publish it.")
 

@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from support import crisis_lines, prompt
 from support.conversation import respond
-from support.engines import EngineError, GenerationParams
+from support.engines import EngineError, GenerationParams, embedded
 from support.prompt import Message
 from support.settings import Settings
 from training import TrainingError
@@ -404,6 +404,19 @@ def _adapter(adapter: str) -> dict[str, str]:
     return {"adapter": Path(adapter).name, "adapter_sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
 
 
+def _with_base_of(adapter: str | None, settings: Settings) -> Settings:
+    """The settings with the base model that the adapter names, where MODEL_ID names none."""
+    if not adapter or settings.model_id:
+        return settings
+    from peft import PeftConfig
+
+    try:
+        base = PeftConfig.from_pretrained(adapter).base_model_name_or_path
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"There is no adapter at {adapter} ({type(error).__name__}); train one first.") from None
+    return settings if not base or base == embedded.HUB_ID else replace(settings, model_id=base)
+
+
 def _demand_same(work: Path, made_by: dict[str, Any]) -> None:
     """Raises TrainingError where `work` holds answers that something else made."""
     note = work / "made_by.json"
@@ -445,7 +458,7 @@ def main() -> None:
         asked = [endpoints.read(text) for text in options.endpoint]
         judge_at = endpoints.read(f"judge={options.judge}")[1] if options.judge else None
         test = read_test(options.data, options.questions)
-        settings = Settings.from_env()
+        settings = _with_base_of(options.adapter, Settings.from_env())
         systems = [local("base", replace(settings, adapter_id=""), test, options.work / "base")]
         if options.adapter:
             systems.append(

@@ -4,7 +4,8 @@
     python -m training.publish outputs/adapter --repo you/counselling-lora --merged      and the merged model, in 16 bits
 
 Uploads the adapter, the base's config.json (`transformers serve` and AutoConfig ask for it), generation config, tokenizer
-with its chat template, run.json, the loss plot and a model card filled from run.json. Private unless told otherwise. A push
+with its chat template, run.json, the loss plot, what training.evaluate wrote to its folder `evaluation`, and a model card filled
+from these. Private unless told otherwise. A push
 that fails loses nothing: the folder stays as it is, and the command to push again is printed.
 
 The proof runs in a fresh process with nothing but the repo's name: as `AutoPeftModelForCausalLM` and as the app loads it, the
@@ -33,7 +34,7 @@ from training.qlora import same
 from training.record import RUN
 
 NEEDED = ("adapter_config.json", "adapter_model.safetensors", "config.json", "tokenizer_config.json", RUN)
-PUBLISHED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "losses.png", "README.md"]
+PUBLISHED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "losses.png", "evaluation/*", "README.md"]
 CHECKPOINT = "last-checkpoint"  # folder in the repo
 STATE = "trainer_state.json"
 TRIES = 4
@@ -70,7 +71,8 @@ def publish(
         raise TrainingError(
             f"The run in {folder} did not end well; go on with training.qlora --resume, or train again."
         )
-    model_card = card.render(folder / RUN, licence)
+    evaluated = card.Results(folder, whole=False) if (folder / "evaluation" / "results.json").exists() else None
+    model_card = card.render(folder / RUN, licence, evaluated)
     model_card.save(folder / "README.md")
     options = (
         f"{'' if private else ' --public'}{' --merged' if merged else ''}{f' --licence {licence}' if licence else ''}"

@@ -1,12 +1,15 @@
-"""The adapter's card: numbers only from files, licences, and words that promise no more than support."""
+"""The adapter's card and README's figures: numbers only from files, licences, and words that promise no more than support."""
 
 from __future__ import annotations
 
 import copy
 import json
 import re
+import shutil
+from pathlib import Path
 
 import pytest
+import yaml
 
 from training import TrainingError, card, prepare
 
@@ -36,6 +39,8 @@ RUN = {
     "trainable_parameters": 39976960,
     "training_seconds": 1234.5,
     "tokens_per_second": 208.7,
+    "peak_memory_gib": 6.21,
+    "planned_memory_gib": 7.08,
     "resumed": False,
     "reload": {"max_logit_difference": 0.0, "adapter_effect": 4.5},
 }
@@ -127,3 +132,74 @@ def test_the_command_writes_the_card(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["card", "--run", str(tmp_path / "run.json"), "--out", str(out)])
     card.main()
     assert out.read_text(encoding="utf-8").startswith("---\nbase_model: meta-llama/Llama-2-7b-chat-hf\n")
+
+
+# --- With results ---
+
+ROOT = Path(__file__).parent.parent.parent
+RESULTS = ROOT / "model_card" / "results"
+
+
+@pytest.fixture
+def results(tmp_path):
+    """A copy of the repo's results, and its README, to change."""
+    shutil.copytree(RESULTS, tmp_path / "results")
+    return card.Results(tmp_path / "results")
+
+
+def test_card_and_readme_in_the_repo_are_those_of_the_results():
+    results, readme = card.Results(RESULTS), (ROOT / "README.md").read_text(encoding="utf-8")
+    assert str(card.render(results.run_file, results=results)) == (RESULTS.parent / "README.md").read_text(
+        encoding="utf-8"
+    )
+    assert card.fill(readme, results) == readme, "python -m training.card --results ... --readme README.md"
+
+
+def test_a_changed_result_changes_card_and_readme(results):
+    file = results.folder / "evaluation" / "results.json"
+    found = json.loads(file.read_text(encoding="utf-8"))
+    loss = found["systems"]["adapter"]["measures"]["loss"]
+    loss["mean"] = 1.2345
+    file.write_text(json.dumps(found), encoding="utf-8")
+    made = card.render(results.run_file, results=results)
+    assert "1.234" in made.text and made.data.eval_results[0].metric_value == 1.2345
+    readme = card.fill((ROOT / "README.md").read_text(encoding="utf-8"), results)
+    assert "1.234" in readme and readme != (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("evaluation/results.json", "training.evaluate"),
+        ("sweep/seed.json", "training.sweep"),
+        ("cost/cost.json", "training.cost"),
+    ],
+)
+def test_a_result_that_is_not_there_fails_the_build(results, name, command):
+    (results.folder / name).unlink()
+    with pytest.raises(TrainingError, match=f"There is no .*{command}"):
+        card.render(RESULTS / "sweep" / "seed.json", results=results)
+    with pytest.raises(TrainingError, match="There is no"):
+        card.fill((ROOT / "README.md").read_text(encoding="utf-8"), results)
+
+
+def test_a_number_that_is_not_in_the_results_fails_the_build(results):
+    file = results.folder / "evaluation" / "results.json"
+    found = json.loads(file.read_text(encoding="utf-8"))
+    del found["systems"]["adapter"]["at_risk"]["product_shows_model"]
+    file.write_text(json.dumps(found), encoding="utf-8")
+    with pytest.raises(TrainingError, match="lacks a value"):
+        card.render(results.run_file, results=results)
+    with pytest.raises(TrainingError, match="twice"):
+        card.fill("A README without marks.", results)
+
+
+def test_every_law_names_tests_that_are_there():
+    rows = yaml.safe_load(card.COMPLIANCE.read_text(encoding="utf-8"))
+    laws = " ".join(row["law"] for row in rows)
+    assert all(name in laws for name in ("13-72a", "article 47", "SB 243", "225 ILCS 155", "article 50"))
+    for row in rows:
+        assert row["tests"] or row["missing"], row["law"]
+        for test in row["tests"]:
+            path, _, name = test.partition("::")
+            assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), test

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from training import plan, prepare, qlora
+from training import evaluate, plan, prepare, qlora
 
 FOLDER = Path(qlora.__file__).parent / "kaggle"
 
@@ -32,19 +32,40 @@ def test_the_metadata_asks_for_what_the_script_needs():
 
 
 def test_every_command_takes_its_arguments(kaggle, tmp_path, monkeypatch, capsys):
-    modules = {"training.prepare": prepare, "training.plan": plan, "training.qlora": qlora}
-    (prepare_it, plan_it, train_it) = kaggle.commands(tmp_path)
-    assert [command[0] for command in (prepare_it, plan_it, train_it)] == [*modules]
+    prepare_it, plan_it, train_it, evaluate_it, publish_it = commands = kaggle.commands(tmp_path)
+    assert [command[0].removeprefix("training.") for command in commands] == [
+        "prepare",
+        "plan",
+        "qlora",
+        "evaluate",
+        "publish",
+    ]
     monkeypatch.setattr(prepare, "prepare", lambda *args, **options: {"asked": options})
     monkeypatch.setattr(sys, "argv", list(prepare_it))
     prepare.main()
-    assert '"rows": 1000' in capsys.readouterr().out
+    assert '"validation": 0.05' in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", list(plan_it))
     plan.main()
     assert "in all" in capsys.readouterr().out
     recipe = qlora.read_recipe(train_it[1:])
     assert recipe.base_model == "meta-llama/Llama-2-7b-chat-hf" and recipe.publish_to == kaggle.ADAPTER
-    assert recipe.data == prepare_it[prepare_it.index("--out") + 1]
+    assert recipe.data == prepare_it[prepare_it.index("--out") + 1] and recipe.rows == 1000
+    seen: dict = {}
+    monkeypatch.setattr(evaluate, "read_test", lambda data, questions: seen.update(data=str(data)))
+    monkeypatch.setattr(evaluate, "_with_base_of", lambda adapter, settings: seen.update(adapter=adapter) or settings)
+    monkeypatch.setattr(evaluate, "local", lambda name, *rest: seen.setdefault("systems", []).append(name))
+    monkeypatch.setattr(evaluate, "write", lambda systems, test, out, judgement: seen.update(out=str(out)) or exit())
+    monkeypatch.setattr(sys, "argv", list(evaluate_it))
+    with pytest.raises(SystemExit):
+        evaluate.main()
+    folder = publish_it[1]
+    assert seen == {
+        "data": recipe.data,
+        "adapter": folder,
+        "systems": ["base", "adapter"],
+        "out": f"{folder}/evaluation",
+    }
+    assert recipe.output == folder and publish_it[2:] == ("--repo", kaggle.ADAPTER)
 
 
 def test_the_image_keeps_its_torch(kaggle):

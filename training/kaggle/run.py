@@ -38,9 +38,21 @@ def commands(work: Path) -> list[tuple[str, ...]]:
     data, output = str(work / "data"), str(work / "adapter")
     recipe = ("--config", RECIPE, "--data", data, "--output", output, "--publish_to", ADAPTER, "--resume")
     return [
-        ("training.prepare", "--out", data, "--rows", "1000", "--seed", "0"),
+        ("training.prepare", "--out", data),
         ("training.plan", "--hardware", "T4", *recipe),
         ("training.qlora", *recipe),
+        (
+            "training.evaluate",
+            "--data",
+            data,
+            "--adapter",
+            output,
+            "--out",
+            f"{output}/evaluation",
+            "--work",
+            str(work / "answers"),
+        ),
+        ("training.publish", output, "--repo", ADAPTER),
     ]
 
 
