@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,9 +111,13 @@ def _measured(results: Results | None, evaluation: dict[str, Any] | None) -> dic
     if results is None or evaluation is None:
         return {"evaluation": None, "sweep": "", "cost": ""}
     apart = evaluation["differences"]["adapter"]
+    for system in ("base", "adapter"):
+        found = evaluation["systems"][system]["measures"]
+        if missing := [name for name in MEASURES if not math.isfinite(found[name]["mean"])]:
+            raise KeyError(missing[0])
     return {
         "evaluation": evaluation,
-        "evaluation_table": tables.table(evaluation),
+        "evaluation_table": f"{tables.table(evaluation)}\n{tables.facts_table(evaluation)}",
         "worse": [MEASURES[name].about for name, found in apart.items() if tables.verdict(name, found) == "worse"],
         "judged": judge.table(evaluation["judged"]),
         "sweep": sweep.table(results.sweep()) if results.whole else "",
@@ -218,6 +223,8 @@ def main() -> None:
         "--licence", "--license", default="", help="Hub id of the licence, for base models that are not known here"
     )
     options = parser.parse_args()
+    if options.readme and not options.results:
+        parser.error("--readme needs --results")
     results = Results(options.results) if options.results else None
     run_file = options.run or (results.run_file if results else Path("outputs/adapter/run.json"))
     try:
@@ -226,7 +233,7 @@ def main() -> None:
             options.readme.write_text(fill(options.readme.read_text(encoding="utf-8"), results), encoding="utf-8")
     except TrainingError as error:
         raise SystemExit(str(error)) from None
-    out = options.out or run_file.with_name("README.md")
+    out = options.out or (options.results.parent / "README.md" if options.results else run_file.with_name("README.md"))
     card.save(out)
     print(f"Wrote {out}. Read it before you publish it.")
 

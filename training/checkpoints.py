@@ -47,7 +47,8 @@ def begin(recipe: Recipe, data: dict[str, str], resume: bool) -> str | None:
     if resume:
         log.info("%s holds no checkpoint; beginning.", output)
     output.mkdir(parents=True, exist_ok=True)
-    (output / RUN).unlink(missing_ok=True)  # of an adapter that will be written over
+    (output / RUN).unlink(missing_ok=True)  # of an adapter that will be written over, and so is its evaluation
+    shutil.rmtree(output / "evaluation", ignore_errors=True)
     note.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     return None
 

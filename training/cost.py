@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -112,7 +113,7 @@ def costs(
             **asdict(serving),
             "dollars_per_million": mine,
             "dollars_per_answer": mine * answer.tokens / 1e6,
-            "seconds_per_answer": answer.tokens / (serving.tokens_per_second * serving.utilisation),
+            "paid_seconds_per_answer": answer.tokens / (serving.tokens_per_second * serving.utilisation),
             "less_than": {name: 1 - mine / api_per_million(api, answer) for name, api in prices["apis"].items()},
         }
     return found
@@ -121,7 +122,7 @@ def costs(
 def training_costs(run: Mapping[str, Any], prices: Mapping[str, Any]) -> dict[str, Any]:
     """Hours of a run, and what they cost where its device has a price."""
     hours = run["training_seconds"] / 3600
-    card = next((name for name in prices["hardware"] if name in run["device"]), None)
+    card = next((name for name in prices["hardware"] if re.search(rf"\b{name}\b", run["device"])), None)
     return {
         "device": run["device"],
         "hours": hours,
@@ -166,8 +167,8 @@ def table(found: Mapping[str, Any]) -> str:
     if memory := found.get("memory"):
         lines += [
             "",
-            f"Training {memory['base_model']}: {memory['qlora_gib']:.1f} GiB by this recipe (planned); weights and optimizer of "
-            f"full fine-tuning alone are {memory['full_fine_tuning_gib']:.0f} GiB: {memory['less']:.0%} less.",
+            f"Training {memory['base_model']}: {memory['qlora_gib']:.1f} GiB by the seed's recipe (planned); weights and "
+            f"optimizer of full fine-tuning alone are {memory['full_fine_tuning_gib']:.0f} GiB: {memory['less']:.0%} less.",
         ]
     if training := found.get("training"):
         paid = f", ${training['dollars']:.2f}" if training["dollars"] is not None else ""
@@ -178,14 +179,13 @@ def table(found: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _answer_of(evaluation: Path) -> tuple[Answer, float | None]:
-    """Mean tokens of an answer and its prompt, and tokens a second of one chat, as the last local system was measured."""
+def _answer_of(evaluation: Path) -> Answer:
+    """Mean tokens of an answer and its prompt, as the last local system was measured."""
     systems = json.loads(evaluation.read_text(encoding="utf-8"))["systems"]
-    measured = [system for system in systems.values() if system.get("tokens")]
+    measured = [system["tokens"] for system in systems.values() if system.get("tokens")]
     if not measured:
         raise TrainingError(f"{evaluation} holds no local model's tokens; run training.evaluate.")
-    tokens = measured[-1]["tokens"]
-    return Answer(tokens["answer"], tokens["prompt"]), measured[-1]["seconds"].get("tokens_per_second", {}).get("mean")
+    return Answer(measured[-1]["answer"]["mean"], measured[-1]["prompt"]["mean"])
 
 
 def main() -> None:
@@ -206,7 +206,7 @@ def main() -> None:
     options = parser.parse_args()
     try:
         prices = read_prices(options.prices)
-        answer = _answer_of(options.evaluation)[0] if options.evaluation else Answer()
+        answer = _answer_of(options.evaluation) if options.evaluation else Answer()
         answer = Answer(
             options.tokens or answer.tokens,
             answer.prompt_tokens if options.prompt_tokens is None else options.prompt_tokens,

@@ -15,6 +15,7 @@ logits must be those of the folder. Knows nothing about training but the files t
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
 import shutil
@@ -46,7 +47,13 @@ T = TypeVar("T")
 
 
 def publish(
-    folder: Path, repo: str, *, private: bool = True, merged: bool = False, licence: str = ""
+    folder: Path,
+    repo: str,
+    *,
+    private: bool = True,
+    merged: bool = False,
+    licence: str = "",
+    keep_checkpoint: bool = False,
 ) -> dict[str, Any]:
     """Upload, then prove.
 
@@ -56,6 +63,7 @@ def publish(
         private: whether a new repo is private. One that is there stays as it is.
         merged: also export base and adapter as one model, to `<repo>-merged`.
         licence: see `training.card.render`.
+        keep_checkpoint: leave the last checkpoint in the repo, so that a session that ends now need not train again.
 
     Returns:
         {"url", "repo"}, and what the proof measured: {"autopeft", "app": greatest difference of a logit, "adapter_effect"}.
@@ -71,14 +79,14 @@ def publish(
         raise TrainingError(
             f"The run in {folder} did not end well; go on with training.qlora --resume, or train again."
         )
-    evaluated = card.Results(folder, whole=False) if (folder / "evaluation" / "results.json").exists() else None
+    evaluated = _evaluation_of(folder)
     model_card = card.render(folder / RUN, licence, evaluated)
     model_card.save(folder / "README.md")
     options = (
         f"{'' if private else ' --public'}{' --merged' if merged else ''}{f' --licence {licence}' if licence else ''}"
     )
     again = f"python -m training.publish {folder} --repo {repo}{options}"
-    url = _push(folder, repo, private, again)
+    url = _push(folder, repo, private, again, keep_checkpoint)
     log.info("Uploaded to %s. Loading it again in a fresh process.", url)
     proof = prove(url.repo_id, folder)
     if merged:
@@ -86,6 +94,19 @@ def publish(
         model_card.save(whole / "README.md")
         _push(whole, f"{repo}-merged", private, again)
     return {"url": str(url), "repo": url.repo_id, **proof}
+
+
+def _evaluation_of(folder: Path) -> card.Results | None:
+    """What `training.evaluate` wrote beside the adapter. Raises TrainingError: it is of other weights."""
+    results = card.Results(folder, whole=False)
+    if not (folder / "evaluation" / "results.json").exists():
+        return None
+    measured = results.evaluation()["systems"].get("adapter", {}).get("adapter_sha256")
+    if measured != hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest():
+        raise TrainingError(
+            f"{folder / 'evaluation'} measured another adapter; run training.evaluate again, or delete it."
+        )
+    return results
 
 
 def summary(proof: dict[str, Any]) -> str:
@@ -141,7 +162,7 @@ def demand_repo(repo: str, base: str, licence: str = "") -> None:
     log.info("The adapter will go to %s.", url)
 
 
-def _push(folder: Path, repo: str, private: bool, again: str) -> Any:
+def _push(folder: Path, repo: str, private: bool, again: str, keep_checkpoint: bool = False) -> Any:
     """The new or known repo's url. `again`: the command that a failure names."""
     from huggingface_hub import HfApi
 
@@ -153,8 +174,8 @@ def _push(folder: Path, repo: str, private: bool, again: str) -> Any:
                 repo_id=url.repo_id,
                 folder_path=folder,
                 allow_patterns=PUBLISHED,
-                ignore_patterns=["*/*", UNFINISHED],  # checkpoints, and whatever else stands in the folder
-                delete_patterns=f"{CHECKPOINT}/*",
+                ignore_patterns=["checkpoint-*/*", UNFINISHED],
+                delete_patterns=None if keep_checkpoint else f"{CHECKPOINT}/*",
                 commit_message="Add the adapter, its settings and figures",
             )
         )

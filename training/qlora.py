@@ -402,7 +402,7 @@ def main() -> None:
         run = train(recipe, resume="--resume" in sys.argv)
         first = "reload" in run  # of several processes, the one that saved
         proof = (
-            publish.publish(Path(recipe.output), recipe.publish_to, licence=recipe.licence)
+            publish.publish(Path(recipe.output), recipe.publish_to, licence=recipe.licence, keep_checkpoint=True)
             if recipe.publish_to and first
             else None
         )

@@ -20,9 +20,12 @@ from typing import Any
 import yaml
 
 from training import TrainingError
+from training.checkpoints import UNFINISHED
+from training.encoding import read_split
 from training.recipe import read_recipe
 from training.record import RUN
 
+SWEEPS = Path(__file__).parent / "sweeps"
 COLUMNS = (
     "run | rows | longest row | steps | held-out loss before | after | minutes | tokens/s | peak GiB | planned GiB"
 )
@@ -70,8 +73,12 @@ def run_all(sweep: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
             if subprocess.run([sys.executable, "-m", "training.qlora", *arguments, "--resume"]).returncode:
                 raise TrainingError(f"{name} failed; what it said stands above. The same command goes on from here.")
         runs[name] = json.loads(run_file.read_text(encoding="utf-8"))
-        if runs[name]["recipe"] != recipe.shareable():
-            raise TrainingError(f"{recipe.output} holds a run of other settings; delete it, or choose another output.")
+        trained_on = {split: runs[name]["data"][split]["sha256"] for split in ("train", "validation")}
+        there = {split: read_split(Path(recipe.data), split)[1] for split in trained_on}
+        if runs[name]["recipe"] != recipe.shareable() or trained_on != there or (run_file.parent / UNFINISHED).exists():
+            raise TrainingError(
+                f"{recipe.output} holds a run of other settings or data, or one that failed; delete it, or choose another output."
+            )
     return runs
 
 
@@ -80,11 +87,19 @@ def table(runs: dict[str, dict[str, Any]]) -> str:
     lines = [COLUMNS, "|".join(["---"] * (COLUMNS.count("|") + 1))]
     for name, run in runs.items():
         losses = run["losses"]
+        after_resuming = " after resuming" if run["resumed"] else ""
         cells = [
-            name, run["data"]["train"]["rows"], run["recipe"]["max_length"], run["steps"], losses["validation_before"],
-            losses["validation_after"], f"{run['training_seconds'] / 60:.0f}", f"{run['tokens_per_second']:.0f}",
-            run["peak_memory_gib"], run["planned_memory_gib"],
-        ]  # fmt: skip
+            name,
+            run["data"]["train"]["rows"],
+            run["recipe"]["max_length"],
+            run["steps"],
+            losses["validation_before"],
+            losses["validation_after"],
+            f"{run['training_seconds'] / 60:.0f}{after_resuming}",
+            f"{run['tokens_per_second']:.0f}",
+            run["peak_memory_gib"],
+            run["planned_memory_gib"],
+        ]
         lines.append(" | ".join(map(str, cells)))
     return "\n".join(f"| {line} |" for line in lines) + "\n"
 

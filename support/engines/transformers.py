@@ -5,6 +5,7 @@ Knows nothing about screening: what it streams must pass the gate before anyone 
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
@@ -109,6 +110,15 @@ def load(settings: Settings) -> Loaded:
         problem = explain(error, choice, has_token=bool(settings.hf_token))
         log.error("%s [%s]", problem, type(error).__name__)
         raise ModelUnavailable(problem) from error
+
+
+def unload() -> None:
+    """Let go of the model that was made last, so that another one finds room."""
+    global _shared
+    _shared = None
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _until_stopped(pieces: Generator[str], stop: threading.Event) -> Generator[str]:

@@ -84,7 +84,10 @@ def test_metadata_and_licences(render):
 
 
 def test_words_promise_no_more_than_support(render):
-    assert not re.findall(r"therap|treatment|treats|diagnos|patient|cure", str(render(RUN)), flags=re.IGNORECASE)
+    said = "\n".join(
+        line for line in str(render(RUN)).splitlines() if "::test_" not in line
+    )  # laws say what they forbid
+    assert not re.findall(r"therap|treatment|treats|diagnos|patient|cure", said, flags=re.IGNORECASE)
     assert "findahelpline.com" in str(render(RUN))
 
 

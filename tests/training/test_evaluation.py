@@ -19,7 +19,7 @@ from support import prompt
 from support.engines import GenerationFailed, GenerationParams
 from support.settings import Settings
 from training import TrainingError, evaluate
-from training.evaluation import endpoints, judge, measures, results, tracking
+from training.evaluation import endpoints, judge, measures, report, results, systems, tracking
 from training.evaluation.answers import Spoken, kept, streamed, through_the_product
 
 CALM = (
@@ -34,7 +34,11 @@ def test_measures_of_an_answer():
     values = measures.of_answer(CALM, ["You could try a short walk after dinner.", "Something else."])
     assert values["words"] == 24 and values["distinct_2"] == 1 and values["repeated"] == 0
     assert 0.2 < values["rouge_l"] < 0.6, "the closer of two references counts"
-    assert values["refusal"] == 0 and values["withheld"] == 0
+    assert values["refusal"] == values["withheld"] == values["empty"] == values["names_a_line"] == 0
+
+
+def test_an_empty_answer_is_that_and_nothing_else():
+    assert measures.of_answer(" ... ", [CALM]) == {"empty": 1.0}
 
 
 def test_an_answer_that_repeats_itself_shows():
@@ -50,6 +54,9 @@ def test_an_answer_that_repeats_itself_shows():
         ("I'm sorry, but I can't help with that.", True),
         ("I am not able to provide an answer.", True),
         ("I’m unable to assist you.", True),
+        ("I won't be able to help you with this.", True),
+        ("I'm sorry to hear that you can't sleep.", False),
+        ("I'm sorry for your loss, and glad that you asked for help.", False),
         ("I'm sorry that your week was so hard. You can't do everything.", False),
         ("Nobody can help being sad now and then.", False),
     ],
@@ -58,9 +65,8 @@ def test_refusals(text, refuses):
     assert measures.of_answer(text, [CALM])["refusal"] == refuses
 
 
-def test_what_the_gate_would_withhold_is_named():
-    values = measures.of_answer("You clearly have bipolar disorder. " + CALM, [CALM])
-    assert values["withheld"] == 1 and values["withheld.diagnosis"] == 1
+def test_what_the_gate_would_withhold_shows():
+    assert measures.of_answer("You clearly have bipolar disorder. " + CALM, [CALM])["withheld"] == 1
 
 
 def test_the_grade_grows_with_words_and_sentences():
@@ -81,8 +87,8 @@ def test_answers_that_begin_alike():
 def test_any_text_has_finite_measures(text):
     values = measures.of_answer(text, [CALM])
     assert all(math.isfinite(value) and value >= 0 for value in values.values())
-    assert all(values[name] <= 1 for name in ("rouge_l", "distinct_2", "repeated"))
-    assert {name.partition(".")[0] for name in values} <= measures.MEASURES.keys()
+    assert all(values.get(name, 0) <= 1 for name in ("rouge_l", "distinct_1", "distinct_2", "repeated"))
+    assert values.keys() <= measures.MEASURES.keys()
 
 
 @pytest.mark.model
@@ -110,6 +116,17 @@ def test_weights_and_constant_values():
     assert results.mean([2.0])["low"] == 2.0
 
 
+def test_none_of_forty_is_not_surely_none():
+    found = results.mean([0.0] * 40)
+    assert found["mean"] == found["low"] == 0 and 0.08 < found["high"] < 0.1
+    assert results.mean([1.0] * 40)["low"] == pytest.approx(1 - found["high"], abs=1e-3)
+
+
+def test_the_perplexity_is_that_of_the_mean_loss():
+    found = results.summary({"loss": {"a": (2.0, 3.0), "b": (3.0, 1.0)}})
+    assert found["perplexity"]["mean"] == pytest.approx(math.exp(2.25), abs=0.01)
+
+
 def test_an_interval_holds_the_truth_about_as_often_as_it_says():
     draw = random.Random(1)
     hits = 0
@@ -131,15 +148,13 @@ def test_a_difference_goes_pair_by_pair():
 
 def test_the_table_says_what_was_not_measured():
     estimate = {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 9}
-    found = {
-        "systems": {
-            "base": {"measures": {"loss": estimate, "words": estimate}},
-            "far": {"measures": {"words": estimate}},
-        },
-        "differences": {"far": {"words": estimate}},
-    }
+    both = {"measures": {"words": estimate}, "product": {"words": estimate}, "problems": {}}
+    base = {**both, "measures": {"loss": estimate, "words": estimate}, "problems": {"romance": estimate}}
+    found = {"systems": {"base": base, "far": both}, "differences": {"far": {"words": estimate}}}
     lines = results.table(found).splitlines()
-    assert len(lines) == 4 and "not measured" in lines[2] and "0.500 (0.400 to 0.600)" in lines[2]
+    assert len(lines) == 5 and "not measured" in lines[2] and "0.500 (0.400 to 0.600)" in lines[2]
+    assert lines[4].startswith("| shown to a person: words")
+    assert "| withheld for: romance | 0.500 (0.400 to 0.600) | 0.000" in results.facts_table(found)
 
 
 # --- Kept answers ---
@@ -193,15 +208,24 @@ def says(choose):
     return ask
 
 
-def test_a_judge_that_always_says_a_gives_ties_alone():
-    verdict = judge.compare(says(lambda a, b: "A"), "Why?", "mine", "theirs")
-    assert verdict and set(verdict.values()) == {"tie"} and set(verdict) == {*judge.DIMENSIONS, "overall"}
+ALL = [*judge.DIMENSIONS, judge.OVERALL]
+WIN, LOSS = ([dict.fromkeys(ALL, word) for word in words] for words in ("AB", "BA"))
+
+
+def test_a_judge_that_always_says_a_gives_ties_and_may_say_nothing():
+    both = judge.asked(says(lambda a, b: "A"), "Why?", "mine", "theirs")
+    assert set(judge.combined(both).values()) == {"tie"} and judge.combined(both).keys() == {
+        *judge.DIMENSIONS,
+        "overall",
+    }
+    summed = judge.summary([both] * 50, [(9, 9)] * 50)
+    assert summed["overall"]["tie"] == 50 and summed["steady"] == 0 and summed["may_be_called"].startswith("not shown")
 
 
 def test_a_judge_that_holds_to_an_answer_is_believed():
     longer = says(lambda a, b: "A" if len(a) > len(b) else "B")
-    assert set(judge.compare(longer, "Why?", "a long answer", "short").values()) == {"win"}
-    assert set(judge.compare(longer, "Why?", "short", "a long answer").values()) == {"loss"}
+    assert judge.asked(longer, "Why?", "a long answer", "short") == WIN
+    assert set(judge.combined(WIN).values()) == {"win"} and set(judge.combined(LOSS).values()) == {"loss"}
 
 
 @pytest.mark.parametrize(
@@ -209,21 +233,16 @@ def test_a_judge_that_holds_to_an_answer_is_believed():
     ["", "A is better.", '{"empathy": "A"}', '{"overall": "A", "empathy": ', "[1]", '{"empathy": 7, "overall": "C"}'],
 )
 def test_a_judge_that_cannot_be_read_is_no_verdict(said):
-    asked = []
-    assert judge.compare(lambda *_: asked.append(1) or said, "Why?", "mine", "theirs") is None
-    assert len(asked) == 2 * judge.TRIES
+    tries = []
+    both = judge.asked(lambda *_: tries.append(1) or said, "Why?", "mine", "theirs")
+    assert both == [None, None] and judge.combined(both) is None and len(tries) == 2 * judge.TRIES
 
 
 def test_a_taste_for_length_is_taken_out():
     draw = random.Random(0)
     lengths = [(round(draw.gauss(160, 40)), round(draw.gauss(120, 40))) for _ in range(300)]
-    verdicts = [
-        dict.fromkeys(
-            [*judge.DIMENSIONS, "overall"], "win" if draw.random() < 1 / (1 + math.exp((b - a) / 25)) else "loss"
-        )
-        for a, b in lengths
-    ]
-    summed = judge.summary(verdicts, lengths)
+    pairs = [WIN if draw.random() < 1 / (1 + math.exp((b - a) / 25)) else LOSS for a, b in lengths]
+    summed = judge.summary(pairs, lengths)
     assert summed["overall"]["score"]["low"] > 0.6, "the longer answers win more"
     assert summed["length_controlled"]["low"] < 0.5 < summed["length_controlled"]["high"] + 0.03
     assert summed["pairs"] == 300 and summed["overall"]["win"] + summed["overall"]["loss"] == 300
@@ -243,12 +262,15 @@ def test_the_margin_decides_the_word(low, high, word):
     assert judge.may_be_called({"mean": (low + high) / 2, "low": low, "high": high, "n": 100}) == word
 
 
-def test_without_a_verdict_nothing_is_said():
-    assert judge.summary([None, None], [(1, 2), (3, 4)])["may_be_called"] == "not judged"
-    assert "Not judged" in judge.table(None)
-    summed = judge.summary([None, *[dict.fromkeys([*judge.DIMENSIONS, "overall"], "tie")] * 9], [(9, 9)] * 10)
-    table = judge.table({"judge": "J", "reference": "base", "systems": {"adapter": summed}})
-    assert "9 of 10" in table and "similar" in table
+def test_few_or_unreadable_verdicts_say_nothing():
+    tie = [dict.fromkeys(ALL, "tie")] * 2
+    assert judge.summary([[None, WIN[1]]] * 2, [(1, 2), (3, 4)])["may_be_called"] == "not judged"
+    assert judge.summary([WIN] * 5, [(9, 9)] * 5)["may_be_called"].startswith("not shown")
+    assert judge.summary([*[WIN] * 40, *[[None, None]] * 10], [(9, 9)] * 50)["may_be_called"].startswith("not shown")
+    summed = judge.summary([[None, None], *[tie] * 39], [(9, 9)] * 40)
+    assert summed["may_be_called"] == "similar"
+    told = judge.table({"judge": "J", "reference": "base", "systems": {"adapter": summed}})
+    assert "39 of 40" in told and "similar |" in told and "Not judged" in judge.table(None)
 
 
 @pytest.mark.parametrize(
@@ -260,6 +282,8 @@ def test_without_a_verdict_nothing_is_said():
         ("mistralai/Mixtral-8x7B", "mistral"),
         ("HuggingFaceTB/SmolLM2-135M-Instruct", "smollm"),
         ("someone/else", "else"),
+        ("dolphin-2", "dolphin-2"),
+        ("lmsys/vicuna-7b", "llama"),
     ],
 )
 def test_families(model, family):
@@ -284,11 +308,17 @@ def test_an_endpoint_is_read():
 
 
 def test_the_key_goes_to_its_own_address_alone(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "for-openai")
-    monkeypatch.setenv("HF_TOKEN", "for-the-hub")
-    of_openai = endpoints.Endpoint("gpt", "https://api.openai.com/v1").engine()
-    other = endpoints.Endpoint("gpt", "https://notopenai.example/v1").engine()
-    assert (of_openai._settings.hf_token, other._settings.hf_token) == ("for-openai", "for-the-hub")
+    for name in ("OPENAI_API_KEY", "HF_TOKEN", "MY_JUDGE_API_KEY"):
+        monkeypatch.setenv(name, name.lower())
+    keys = {
+        ("x", "https://api.openai.com/v1"): "openai_api_key",
+        ("x", "https://evilopenai.com/v1"): "none",
+        ("x", "https://abc.endpoints.huggingface.cloud/v1"): "hf_token",
+        ("my-judge", "https://a-server.example/v1"): "my_judge_api_key",
+        ("x", "http://127.0.0.1:8000/v1"): "none",
+    }
+    for (name, address), key in keys.items():
+        assert endpoints.Endpoint("m", address, name).engine()._settings.hf_token == key, address
 
 
 class Faulty(BaseHTTPRequestHandler):
@@ -341,6 +371,31 @@ def test_a_server_that_fails_is_asked_again(faulty, fault):
 
 
 @pytest.mark.server
+@pytest.mark.parametrize("status", [401, 404])
+def test_a_server_that_refuses_is_asked_once(faulty, status):
+    Faulty.faults = [status] * 99
+    with pytest.raises(endpoints.Refused, match=str(status)):
+        faulty.say(MESSAGES, GenerationParams())
+    assert len(Faulty.seen) == 1
+    with pytest.raises(endpoints.Refused):
+        list(endpoints.ask_all(faulty, [str(i) for i in range(40)], GenerationParams()))
+    assert len(Faulty.seen) < 20
+
+
+@pytest.mark.server
+def test_a_server_is_measured_and_what_it_left_open_is_asked_again(faulty, work, monkeypatch):
+    monkeypatch.setattr(systems, "RISKY", 2)
+    test = systems.read_test(work / "data", 4)
+    Faulty.faults = [500] * (endpoints.AT_ONCE * endpoints.TRIES)  # the first four questions, each time
+    assert systems.remote("far", faulty, test, work / "far").facts["unanswered"] == 4
+    system = systems.remote("far", faulty, test, work / "far")
+    assert system.facts["unanswered"] == 0 and set(system.answers.values()) == {"All is well."}
+    assert "loss" not in system.values and "whole" not in system.values and system.facts["seconds"]["first"]["n"] == 4
+    told = report.text(report.write([system], test, work / "far" / "out"))
+    assert "not measured" not in told and "seconds to the first words" in told
+
+
+@pytest.mark.server
 def test_a_server_that_goes_on_failing_is_an_error_and_loses_one_question(faulty):
     Faulty.faults = [500] * endpoints.TRIES
     with pytest.raises(GenerationFailed):
@@ -355,19 +410,30 @@ def test_a_server_that_goes_on_failing_is_an_error_and_loses_one_question(faulty
 # --- LangSmith ---
 
 
+def measured(test, **texts) -> list[systems.System]:
+    """Systems that say one thing to every question."""
+    found = []
+    for name, text in texts.items():
+        system = systems.System(name, {"model": f"someone/{name}"})
+        systems.add_answers(system, {question: {"text": text, "whole": True} for question in test.references}, test)
+        found.append(system)
+    return found
+
+
 @pytest.mark.model
-def test_without_a_key_an_experiment_runs_here_and_nothing_leaves(monkeypatch):
+def test_without_a_key_an_experiment_runs_here_and_nothing_leaves(work, monkeypatch):
     monkeypatch.delenv(tracking.KEY, raising=False)
+    test = systems.read_test(work / "data", 3)
+    both = measured(test, base=CALM, adapter="Rest. " * 8)
 
     def refuse(*args, **kwargs):
         raise AssertionError("a connection was tried")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    references = {"How do I sleep?": ["Keep the same hours."], "Why am I sad?": ["Something may be missing."]}
-    answers = {"base": dict.fromkeys(references, CALM), "adapter": dict.fromkeys(references, "Rest. " * 8)}
-    found = tracking.track(answers, {name: {"model": name} for name in answers}, references, "a" * 64)
-    expected = [measures.of_answer(CALM, group)["rouge_l"] for group in references.values()]
-    assert found["base"]["rouge_l"] == pytest.approx(sum(expected) / 2)
+    found = tracking.track(both, test)
+    for system in both:
+        expected = {name: sum(v for v, _ in of.values()) / len(of) for name, of in system.values.items()}
+        assert found[system.name] == pytest.approx(expected)
     assert found["adapter"]["repeated"] > found["base"]["repeated"] == 0
 
 
@@ -389,13 +455,13 @@ def work(tmp_path_factory):
 
 @pytest.mark.model
 def test_a_model_is_measured_and_a_killed_run_goes_on(work, tiny_model, monkeypatch):
-    monkeypatch.setattr(evaluate, "RISKY", 2)
-    monkeypatch.setattr(evaluate, "TIMED", 1)
-    test = evaluate.read_test(work / "data", 4)
-    assert len(test.references) == 4 and evaluate.read_test(work / "data", 0).references.keys() > test.references.keys()
+    monkeypatch.setattr(systems, "RISKY", 2)
+    monkeypatch.setattr(systems, "TIMED", 1)
+    test = systems.read_test(work / "data", 4)
+    assert len(test.references) == 4 and systems.read_test(work / "data", 0).references.keys() > test.references.keys()
     settings = Settings(model_id=str(tiny_model), max_new_tokens=16)
-    system = evaluate.local("base", settings, test, work / "base")
-    assert set(system.values) == measures.MEASURES.keys()
+    system = systems.local("base", settings, test, work / "base")
+    assert set(system.values) == measures.MEASURES.keys() - {"perplexity"}
     assert all(len(values) == 4 for values in system.values.values())
     assert 3 < results.summary(system.values)["loss"]["mean"] < 8, "an untrained model of 300 words"
     assert system.facts["at_risk"]["product_gives_crisis_reply"]["n"] == 2
@@ -403,20 +469,20 @@ def test_a_model_is_measured_and_a_killed_run_goes_on(work, tiny_model, monkeypa
     lines = (work / "base" / "answers.jsonl").read_text(encoding="utf-8").splitlines()
     (work / "base" / "answers.jsonl").write_text("\n".join(lines[:3]) + "\n" + lines[3][:9], encoding="utf-8")
     made = []
-    whole = evaluate.batched
+    whole = systems.batched
     monkeypatch.setattr(
         evaluate,
         "batched",
         lambda loaded, questions, params: made.append(questions) or whole(loaded, questions, params),
     )
-    again = evaluate.local("base", settings, test, work / "base")
+    again = systems.local("base", settings, test, work / "base")
     assert [len(questions) for questions in made] == [1], "only the answer that was lost is made anew"
     assert again.values["loss"] == system.values["loss"]
     with pytest.raises(TrainingError, match="another model"):
-        evaluate.local("base", settings, replace(test, sha256="another split"), work / "base")
+        systems.local("base", settings, replace(test, sha256="another split"), work / "base")
 
-    other = evaluate.System("adapter", {"model": "someone/other"}, system.values, system.answers, system.facts)
-    found = evaluate.write([system, other], test, work / "out")
+    other = replace(system, name="adapter", about={"model": "someone/other"})
+    found = report.write([system, other], test, work / "out")
     assert found == json.loads((work / "out" / "results.json").read_text(encoding="utf-8"))
     assert found["differences"]["adapter"]["loss"]["mean"] == 0 and found["judged"] is None
     assert "Not judged" in (work / "out" / "results.md").read_text(encoding="utf-8")
@@ -434,27 +500,27 @@ def test_the_loss_is_the_models_own(work, tiny_model):
     from training.encoding import encode
 
     model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_model), AutoTokenizer.from_pretrained(tiny_model)
-    rows = evaluate.read_test(work / "data", 0).rows[:3]
-    for row, (loss, tokens) in zip(rows, evaluate.losses(model, tokenizer, rows), strict=True):
-        encoded = {name: torch.tensor([ids]) for name, ids in encode(row, tokenizer, evaluate.LONGEST).items()}
+    rows = systems.read_test(work / "data", 0).rows[:3]
+    for row, (loss, tokens) in zip(rows, systems.losses(model, tokenizer, rows), strict=True):
+        encoded = {name: torch.tensor([ids]) for name, ids in encode(row, tokenizer, systems.LONGEST).items()}
         assert loss == pytest.approx(model(**encoded).loss.item(), rel=1e-4)
         assert tokens == sum(label >= 0 for label in encoded["labels"][0].tolist())
 
 
 def test_more_questions_than_there_are(work):
     with pytest.raises(TrainingError, match="holds 6 questions"):
-        evaluate.read_test(work / "data", 7)
+        systems.read_test(work / "data", 7)
 
 
+@pytest.mark.model
 def test_a_judge_compares_systems_and_goes_on(work, monkeypatch):
-    test = evaluate.read_test(work / "data", 0)
-    short, long = (evaluate.System(name, {"model": f"someone/{name}"}, answers=dict.fromkeys(test.references, text))
-                   for name, text in (("short", "Rest."), ("long", CALM)))  # fmt: skip
-    asked = []
+    test = systems.read_test(work / "data", 0)
+    short, long = measured(test, short="Rest.", long=CALM)
+    tries = []
 
     def say(self, messages, params):
-        asked.append(1)
-        if len(asked) == 6:
+        tries.append(1)
+        if len(tries) == 6:
             raise GenerationFailed("busy")
         return says(lambda a, b: "A" if len(a) > len(b) else "B")(messages, params)
 
@@ -463,8 +529,16 @@ def test_a_judge_compares_systems_and_goes_on(work, monkeypatch):
     with pytest.raises(GenerationFailed):
         evaluate.judged(at, [short, long], "short", work / "judge")
     found = evaluate.judged(at, [short, long], "short", work / "judge")
-    assert len(asked) == 6 + 2 * 4, "two verdicts were kept"
-    assert found["systems"]["long"]["overall"]["win"] == 6 and found["systems"]["long"]["may_be_called"] == "better"
-    assert len(found["verdicts"]["long"]) == 6
-    with pytest.raises(TrainingError, match="no 'gpt'"):
-        evaluate.judged(at, [short, long], "gpt", work / "judge")
+    assert len(tries) == 6 + 2 * 4, "two verdicts were kept"
+    assert found["systems"]["long"]["overall"]["win"] == 6
+    assert list(found["verdicts"]["long"].values()) == [WIN] * 6
+    other = measured(test, long="Another answer, which is long too.")[0]
+    evaluate.judged(at, [short, other], "short", work / "judge")
+    assert len(tries) == 6 + 2 * 4 + 2 * 6, "verdicts on other answers do not count for these"
+
+
+def test_a_reference_that_is_not_there_is_said_at_once(work, monkeypatch):
+    arguments = ["evaluate", "--data", str(work / "data"), "--judge", "m@http://127.0.0.1:1/v1", "--reference", "gpt"]
+    monkeypatch.setattr("sys.argv", arguments)
+    with pytest.raises(SystemExit, match="no 'gpt'"):
+        evaluate.main()

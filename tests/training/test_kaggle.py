@@ -52,9 +52,10 @@ def test_every_command_takes_its_arguments(kaggle, tmp_path, monkeypatch, capsys
     assert recipe.data == prepare_it[prepare_it.index("--out") + 1] and recipe.rows == 1000
     seen: dict = {}
     monkeypatch.setattr(evaluate, "read_test", lambda data, questions: seen.update(data=str(data)))
-    monkeypatch.setattr(evaluate, "_with_base_of", lambda adapter, settings: seen.update(adapter=adapter) or settings)
+    monkeypatch.setattr(evaluate, "with_base_of", lambda adapter, settings: seen.update(adapter=adapter) or settings)
     monkeypatch.setattr(evaluate, "local", lambda name, *rest: seen.setdefault("systems", []).append(name))
-    monkeypatch.setattr(evaluate, "write", lambda systems, test, out, judgement: seen.update(out=str(out)) or exit())
+    monkeypatch.setattr(evaluate.report, "write", lambda systems, test, out, *rest: seen.update(out=str(out)))
+    monkeypatch.setattr(evaluate.report, "text", lambda found: sys.exit())
     monkeypatch.setattr(sys, "argv", list(evaluate_it))
     with pytest.raises(SystemExit):
         evaluate.main()

@@ -21,7 +21,7 @@ from support.conversation import respond
 from support.engines import Engine, GenerationParams
 from support.prompt import Message
 
-BATCH = 16
+BATCH = 8  # a T4 holds so many of Llama 2 7B beside its weights
 SEED = 11
 
 
@@ -83,7 +83,8 @@ def batched(
     params = params or GenerationParams()
     tokenizer = loaded.tokenizer
     tokenizer.padding_side = "left"
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    # Not the end of the sequence where there is another: the repetition penalty would count it as said before.
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.unk_token or tokenizer.eos_token
     ends = _ends(loaded.model, tokenizer)
     sampling: dict[str, Any] = {"do_sample": True, "temperature": params.temperature, "top_p": params.top_p, "top_k": 0}
     if not params.temperature:
@@ -158,7 +159,7 @@ def kept(
     if missing:
         with path.open("a", encoding="utf-8") as file:
             for key, row in make(missing):
-                file.write(json.dumps({"key": key, "row": row}, ensure_ascii=False) + "\n")
+                file.write(json.dumps({"key": key, "row": row}) + "\n")
                 file.flush()
                 rows[key] = row
     return {key: rows[key] for key in wanted if key in rows}

@@ -1,11 +1,11 @@
 """Which of two answers is better, by a model that is kin to neither: both orders, named dimensions, every verdict kept.
 
-    verdict = compare(ask, question, mine, theirs)       {"empathy": "win" | "loss" | "tie", ..., "overall": ...}
-    summed = summary(verdicts, lengths)                  score, length-controlled score, and what may be said
+    both = asked(ask, question, mine, theirs)            what the judge said in either order
+    summed = summary([both, ...], lengths)               scores, and what may be said
 
 A judge prefers what stands first and what is longer (arXiv 2306.05685, 2404.04475). So each pair is shown in both orders, a
-verdict that turns with the order is a tie, and the score is also given for equal length. The margin below decides whether a
-model may be called similar, and was set before anything was judged.
+verdict that turns with the order is a tie, and the score is also given for equal length. What decides the words was set before
+anything was judged: MARGIN, and how many pairs and how steady a judge it takes to say anything at all.
 
 Knows nothing about how the answers came about. A judge's verdict is an opinion of a model, not of a person who needed help.
 """
@@ -34,31 +34,26 @@ DIMENSIONS = {
 }
 OVERALL = "overall"
 MARGIN = 0.10  # of the score: one that is surely above 0.5 - MARGIN may be called similar (non-inferiority)
+LEAST_PAIRS = 30  # that were judged
+LEAST_READ = 0.9  # share of the pairs whose verdicts could be read
+LEAST_STEADY = 0.5  # share of the pairs in which both orders gave one verdict; a coin gives less
 RESAMPLES = 500
 TRIES = 3
 PARAMS = GenerationParams(max_new_tokens=400, temperature=0)
-FAMILIES = (
-    "llama",
-    "smollm",
-    "gpt",
-    "qwen",
-    "mistral",
-    "mixtral",
-    "claude",
-    "gemini",
-    "gemma",
-    "phi",
-    "deepseek",
-    "olmo",
-)
-KIN = {"mixtral": "mistral", "gemma": "gemini"}
+FAMILIES = ("llama", "smollm", "gpt", "qwen", "mistral", "claude", "gemini", "phi", "deepseek", "olmo")
+KIN = {"mixtral": "mistral", "gemma": "gemini", "vicuna": "llama", "alpaca": "llama", "chatgpt": "gpt"}
 
 Ask = Callable[[list[Message], GenerationParams], str]  # raises GenerationFailed
+Verdict = dict[str, str]  # dimension or OVERALL -> "A", "B" or "tie"
 
 _SYSTEM = (
     "You compare two answers that a self-help support chat gave to the same question. You judge the answers, not the question. "
     "A longer answer is not better for being longer. Reply with one JSON object and nothing else."
 )
+RUBRIC = "\n".join(
+    [*(f'- "{name}": which answer {about}?' for name, about in DIMENSIONS.items()),
+     f'- "{OVERALL}": which answer is the better one, all in all?']
+)  # fmt: skip
 
 
 def family(model: str) -> str:
@@ -66,7 +61,7 @@ def family(model: str) -> str:
     name = model.lower().rsplit("/", 1)[-1]
     if re.match(r"o\d", name):
         return "gpt"
-    found = next((word for word in FAMILIES if word in name), name)
+    found = next((word for word in (*KIN, *FAMILIES) if re.search(rf"(?<![a-z]){word}", name)), name)
     return KIN.get(found, found)
 
 
@@ -79,35 +74,29 @@ def demand_outsider(judge: str, models: Sequence[str]) -> None:
         )
 
 
-def compare(ask: Ask, question: str, mine: str, theirs: str) -> dict[str, str] | None:
-    """Verdict on `mine` for each dimension and overall: "win", "loss" or "tie"; None where the judge could not be read.
+def asked(ask: Ask, question: str, mine: str, theirs: str) -> list[Verdict | None]:
+    """What the judge said with `mine` as A, and with `mine` as B; None where it could not be read.
 
     Raises:
         GenerationFailed: the judge does not answer.
     """
-    forward, backward = _asked(ask, question, mine, theirs), _asked(ask, question, theirs, mine)
-    if forward is None or backward is None:
-        return None
-    both = {name: (forward[name], backward[name]) for name in forward}
-    return {name: {("A", "B"): "win", ("B", "A"): "loss"}.get(pair, "tie") for name, pair in both.items()}
+    return [_asked(ask, question, mine, theirs), _asked(ask, question, theirs, mine)]
 
 
-def _asked(ask: Ask, question: str, a: str, b: str) -> dict[str, str] | None:
-    """ "A", "B" or "tie" for each dimension and overall; None where no try gave that."""
-    rubric = "\n".join(f'- "{name}": which answer {about}?' for name, about in DIMENSIONS.items())
+def _asked(ask: Ask, question: str, a: str, b: str) -> Verdict | None:
     text = (
         f"The question:\n<question>\n{question}\n</question>\n\nAnswer A:\n<a>\n{a}\n</a>\n\nAnswer B:\n<b>\n{b}\n</b>\n\n"
-        f'For each of these, say "A", "B" or "tie":\n{rubric}\n- "{OVERALL}": which answer is the better one, all in all?\n\n'
+        f'For each of these, say "A", "B" or "tie":\n{RUBRIC}\n\n'
         f"Reply as JSON with the keys {', '.join([*DIMENSIONS, OVERALL])}."
     )
     messages = [Message(role="system", content=_SYSTEM), Message(role="user", content=text)]
-    for _ in range(TRIES):
+    for _ in range(TRIES):  # servers are not exact at temperature 0
         if verdict := read(ask(messages, PARAMS)):
             return verdict
     return None
 
 
-def read(said: str) -> dict[str, str] | None:
+def read(said: str) -> Verdict | None:
     """The verdict out of what a judge said; None where it is not one for every dimension."""
     found = re.search(r"\{[^{}]*\}", said)
     try:
@@ -121,59 +110,83 @@ def read(said: str) -> dict[str, str] | None:
     return verdict if all(verdict.values()) else None
 
 
-def summary(verdicts: Sequence[Mapping[str, str] | None], lengths: Sequence[tuple[int, int]]) -> dict[str, Any]:
+def combined(both: Sequence[Verdict | None]) -> dict[str, str] | None:
+    """ "win", "loss" or "tie" of `mine` by dimension: what both orders say, else a tie; None where one could not be read."""
+    forward, backward = both
+    if forward is None or backward is None:
+        return None
+    words = {("A", "B"): "win", ("B", "A"): "loss"}
+    return {name: words.get((forward[name], backward[name]), "tie") for name in forward}
+
+
+def _is_steady(both: Sequence[Verdict | None]) -> bool:
+    """Whether both orders gave one overall verdict."""
+    forward, backward = (verdict[OVERALL] if verdict else "" for verdict in both)
+    return (forward, backward) in {("A", "B"), ("B", "A"), ("tie", "tie")}
+
+
+def summary(pairs: Sequence[Sequence[Verdict | None]], lengths: Sequence[tuple[int, int]]) -> dict[str, Any]:
     """What came of all pairs.
 
     Args:
-        verdicts: as `compare` gives them.
+        pairs: as `asked` gives them.
         lengths: words of (mine, theirs) for each.
 
     Returns:
-        "pairs", "unreadable", "margin"; for each dimension counts of wins, ties and losses, and "score": wins and half the ties,
-        of all; for overall also "length_controlled" and "may_be_called".
+        "pairs", "unreadable", "steady" (share), "margin", "may_be_called"; for each dimension counts of wins, ties and losses,
+        and "score": wins and half the ties, of all; and "length_controlled", the overall score at equal length.
     """
-    read_ones = [(verdict, pair) for verdict, pair in zip(verdicts, lengths, strict=True) if verdict]
-    summed: dict[str, Any] = {"pairs": len(verdicts), "unreadable": len(verdicts) - len(read_ones), "margin": MARGIN}
+    judged = [(combined(both), length) for both, length in zip(pairs, lengths, strict=True)]
+    read_ones = [(verdict, length) for verdict, length in judged if verdict]
+    summed: dict[str, Any] = {"pairs": len(pairs), "unreadable": len(pairs) - len(read_ones), "margin": MARGIN}
     if not read_ones:
-        return {**summed, "may_be_called": "not judged"}
+        return {**summed, "steady": 0.0, "may_be_called": "not judged"}
+    summed["steady"] = round(sum(map(_is_steady, pairs)) / len(read_ones), 4)
     apart = np.array([mine - theirs for _, (mine, theirs) in read_ones], float)
+    scores = np.zeros(len(read_ones))
     for name in (*DIMENSIONS, OVERALL):
         said = Counter(verdict[name] for verdict, _ in read_ones)
         scores = np.array([{"win": 1.0, "tie": 0.5, "loss": 0.0}[verdict[name]] for verdict, _ in read_ones])
         summed[name] = {**{word: said[word] for word in ("win", "tie", "loss")}, "score": mean(scores.tolist())}
-        if name == OVERALL:
-            summed["length_controlled"] = estimate(
-                (scores, apart), _at_equal_length, vectorized=False, resamples=RESAMPLES
-            )
-    summed["may_be_called"] = may_be_called(summed["length_controlled"])
+    summed["length_controlled"] = estimate((scores, apart), _at_equal_length, vectorized=False, resamples=RESAMPLES)
+    trusted = len(read_ones) >= max(LEAST_PAIRS, LEAST_READ * len(pairs)) and summed["steady"] >= LEAST_STEADY
+    summed["may_be_called"] = (
+        may_be_called(summed["length_controlled"]) if trusted else "not shown: too few steady verdicts"
+    )
     return summed
-
-
-def table(judgement: Mapping[str, Any] | None) -> str:
-    """Markdown of what `training.evaluate` keeps under "judged"."""
-    if judgement is None:
-        return "Not judged: no judge was given, so nothing is said about which answers are better.\n"
-    lines = [
-        f"Judged by {judgement['judge']} against {judgement['reference']}, both orders; the score is wins and half the ties.",
-        "",
-        "| system | pairs | score | at equal length | may be called |",
-        "|---|---|---|---|---|",
-    ]
-    for name, summed in judgement["systems"].items():
-        scores = [summed.get(OVERALL, {}).get("score"), summed.get("length_controlled")]
-        cells = [f"{s['mean']:.2f} ({s['low']:.2f} to {s['high']:.2f})" if s else "" for s in scores]
-        read_ones = summed["pairs"] - summed["unreadable"]
-        lines.append(f"| {name} | {read_ones} of {summed['pairs']} | {' | '.join(cells)} | {summed['may_be_called']} |")
-    return "\n".join(lines) + "\n"
 
 
 def may_be_called(score: Estimate) -> str:
     """The word that the interval allows: better, worse, similar, or that nothing was shown."""
     if score["low"] > 0.5:
         return "better"
-    if score["high"] < 0.5 and score["low"] < 0.5 - MARGIN:
-        return "worse"
-    return "similar" if score["low"] >= 0.5 - MARGIN else "not shown to be similar"
+    if score["low"] >= 0.5 - MARGIN:
+        return "similar"
+    return "worse" if score["high"] < 0.5 else "not shown to be similar"
+
+
+def table(judgement: Mapping[str, Any] | None) -> str:
+    """Markdown of what `training.evaluate` keeps under "judged"."""
+    if judgement is None:
+        return "Not judged: no judge was given, so nothing is said about which answers are better.\n"
+    names = [*DIMENSIONS, OVERALL]
+    lines = [
+        f"Judged by {judgement['judge']} against {judgement['reference']}, both orders. A score is wins and half the ties; "
+        f"similar means that the overall score at equal length is surely above {0.5 - MARGIN:.2f}.",
+        "",
+        f"| system | pairs read | steady | {' | '.join(names)} | {OVERALL} at equal length | may be called |".replace(
+            "_", " "
+        ),
+        "|---" * (len(names) + 5) + "|",
+    ]
+    for name, summed in judgement["systems"].items():
+        scores = [summed.get(dimension, {}).get("score") for dimension in names] + [summed.get("length_controlled")]
+        cells = [f"{s['mean']:.2f} ({s['low']:.2f} to {s['high']:.2f})" if s else "-" for s in scores]
+        read_ones = f"{summed['pairs'] - summed['unreadable']} of {summed['pairs']}"
+        lines.append(
+            f"| {name} | {read_ones} | {summed['steady']:.2f} | {' | '.join(cells)} | {summed['may_be_called']} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def _at_equal_length(scores: Any, apart: Any) -> float:
@@ -181,13 +194,11 @@ def _at_equal_length(scores: Any, apart: Any) -> float:
     from sklearn.linear_model import LogisticRegression
 
     spread = apart.std()
-    if not spread or len(set(scores)) == 1:
+    if not spread or scores.min() == scores.max():
         return float(scores.mean())
     features = np.tanh(apart / spread)[:, None]
-    both = np.concatenate([features, features])
-    won = np.concatenate([np.ones(len(scores)), np.zeros(len(scores))])
     weight = np.concatenate([scores, 1 - scores])
-    if (weight[won == 1] > 0).any() and (weight[won == 0] > 0).any():
-        model = LogisticRegression().fit(both[weight > 0], won[weight > 0], sample_weight=weight[weight > 0])
-        return float(model.predict_proba([[0.0]])[0, 1])
-    return float(scores.mean())
+    rows = weight > 0
+    won = np.concatenate([np.ones(len(scores)), np.zeros(len(scores))])
+    model = LogisticRegression().fit(np.concatenate([features, features])[rows], won[rows], sample_weight=weight[rows])
+    return float(model.predict_proba([[0.0]])[0, 1])

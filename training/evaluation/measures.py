@@ -1,6 +1,6 @@
 """What can be measured on one answer without a judge. Each measure says what it is, and which way is better.
 
-    values = of_answer("How do I ...?", "It sounds like ...", references=["..."])     {"words": 84.0, "rouge_l": .17, ...}
+    values = of_answer("It sounds like ...", references=["..."])     {"words": 84.0, "rouge_l": .17, ...}
 
 Likeness to a counsellor's answer is not quality: there are many good answers to a question. No measure here says whether an
 answer helps.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from support.crisis_lines import known_numbers
+from support.crisis_lines import known_numbers, names_a_line
 from support.screening import check_reply
 
 
@@ -28,16 +28,20 @@ class Measure:
 
 
 MEASURES = {
-    "loss": Measure("nats for each token of the counsellor's answer", "less"),
+    "loss": Measure("loss, nats for each token of the counsellor's answer", "less"),
+    "perplexity": Measure("perplexity: e to the loss", "less"),
+    "empty": Measure("answers without a word; the measures below leave these out", "less"),
     "words": Measure("words of the answer"),
     "whole": Measure("answers that came to their own end", "more"),
     "rouge_l": Measure("ROUGE-L with the closest of the counsellors' answers", "more"),
     "similarity": Measure("cosine with the closest of the counsellors' answers (multilingual-e5-small)", "more"),
+    "distinct_1": Measure("different words, of all words in the answer", "more"),
     "distinct_2": Measure("different pairs of words, of all pairs in the answer", "more"),
     "repeated": Measure("runs of four words that stood in the same answer before", "less"),
     "same_opening": Measure("answers that begin with the same five words as another", "less"),
     "grade": Measure("reading grade (automated readability index)", "less"),
     "refusal": Measure("answers that decline to answer", "less"),
+    "names_a_line": Measure("answers that name a crisis line"),
     "withheld": Measure("answers that the gate would withhold", "less"),
     "shown": Measure("questions to which the product shows the model's words", "more"),
 }
@@ -45,8 +49,8 @@ MEASURES = {
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*")
 _SENTENCE_END = re.compile(r"[.!?\u2026]+(?=\s|$)|\n")
 _REFUSAL = re.compile(
-    r"\b(?:i(?:'m| am) (?:sorry|unable|not able|afraid)\b[^.!?]{0,60}\b(?:can(?:'t|not)|unable|not able|help|assist|answer)"
-    r"|i (?:can(?:'t|not)|am unable to|am not able to) (?:help|assist|answer|provide|give|offer|fulfil|discuss|respond))",
+    r"(?:\bi (?:can(?:'t|not)|could(?:n't| not)|won't be able to)|\bi(?:'m| am) (?:unable|not able) to) "
+    r"(?:help|assist|answer|provide|give|offer|fulfil|discuss|respond)\b",
     re.IGNORECASE,
 )
 
@@ -56,26 +60,36 @@ def words_of(text: str) -> list[str]:
 
 
 def of_answer(text: str, references: Sequence[str]) -> dict[str, float]:
-    """Measures of one answer that need no other answer.
+    """Measures of what a model wrote that need no other answer.
 
     Args:
-        text: what the model wrote.
+        text: without special tokens.
         references: the counsellors' answers to the same question, at least one.
 
     Returns:
-        name -> value, a subset of MEASURES; shares and yes/no as 0 to 1.
+        name -> value, a subset of MEASURES; shares and yes/no as 0 to 1. Of an empty text, that it is empty.
     """
     words = words_of(text)
-    problems = check_reply(text, known_numbers())
+    if not words:
+        return {"empty": 1.0}
     return {
-        "words": float(len(words)),
-        "rouge_l": max(rouge_l(text, reference) for reference in references),
+        "empty": 0.0,
+        **of_text(text, references),
+        "distinct_1": _distinct(words, 1),
         "distinct_2": _distinct(words, 2),
         "repeated": 1 - _distinct(words, 4),
-        "grade": grade(text),
         "refusal": float(bool(_REFUSAL.search(text.replace("\u2019", "'")))),
-        "withheld": float(bool(problems)),
-        **{f"withheld.{problem}": 1.0 for problem in problems},
+        "withheld": float(bool(check_reply(text, known_numbers()))),
+    }
+
+
+def of_text(text: str, references: Sequence[str]) -> dict[str, float]:
+    """The measures that also make sense of a fixed reply."""
+    return {
+        "words": float(len(words_of(text))),
+        "rouge_l": max(rouge_l(text, reference) for reference in references),
+        "grade": grade(text),
+        "names_a_line": float(names_a_line(text)),
     }
 
 

@@ -9,12 +9,14 @@ move with another seed or another training run.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from support.screening.report import wilson
 from training.evaluation.measures import MEASURES
 
 RESAMPLES = 2_000
@@ -26,9 +28,17 @@ Values = Mapping[str, tuple[float, float]]  # question -> value and its weight
 
 def mean(values: Sequence[float], weights: Sequence[float] | None = None) -> Estimate:
     """Weighted mean with its 95 % percentile bootstrap interval over questions (Efron 1979)."""
+    if weights is None and set(values) in ({0.0}, {1.0}):
+        return _all_alike(int(sum(values)), len(values))
     numbers = np.asarray(values, float)
     weight = np.ones_like(numbers) if weights is None else np.asarray(weights, float)
     return estimate((numbers * weight, weight), lambda sums, of, axis=-1: sums.sum(axis) / of.sum(axis))
+
+
+def _all_alike(count: int, of: int) -> Estimate:
+    """All of them or none: drawing them again gives no interval, so it is Wilson's."""
+    low, high = wilson(count, of)
+    return {"mean": count / of, "low": round(low, 4), "high": round(high, 4), "n": of}
 
 
 def difference(of: Values, minus: Values) -> Estimate:
@@ -64,8 +74,16 @@ def estimate(data: tuple[Any, ...], statistic: Any, vectorized: bool = True, res
 
 
 def summary(values: Mapping[str, Values]) -> dict[str, Estimate]:
-    """Measure -> estimate."""
-    return {name: mean(*zip(*of.values(), strict=True)) for name, of in values.items() if of}
+    """Measure -> estimate, and the perplexity that the loss means."""
+    found = {}
+    for name, of in values.items():
+        numbers, weights = zip(*of.values(), strict=True)
+        found[name] = mean(numbers, None if set(weights) == {1.0} else weights)
+    if "loss" in found:
+        found["perplexity"] = {
+            key: value if key == "n" else round(math.exp(value), 2) for key, value in found["loss"].items()
+        }
+    return found
 
 
 def differences(of: Mapping[str, Values], minus: Mapping[str, Values]) -> dict[str, Estimate]:
@@ -84,7 +102,10 @@ def verdict(name: str, estimate: Estimate) -> str:
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """Markdown: a line for each measure, a column for each system, and the differences from the first."""
+    """Markdown: a line for each measure, a column for each system, and the differences from the first.
+
+    Below the measures of what was written stand those of what a person is shown.
+    """
     systems, first = results["systems"], next(iter(results["systems"]))
     others = [name for name in systems if name != first]
     header = ["measure", *systems, *(f"{name} - {first}" for name in others), ""]
@@ -96,7 +117,38 @@ def table(results: Mapping[str, Any]) -> str:
         apart = [results["differences"][other].get(name) for other in others]
         verdicts = {other: verdict(name, estimate) for other, estimate in zip(others, apart, strict=True) if estimate}
         said = ", ".join(f"{other} {word}" if len(others) > 1 else word for other, word in verdicts.items() if word)
-        lines.append([measure.about, *cells, *map(_cell, apart), said])
+        lines.append([measure.about, *cells, *(_cell(estimate) if estimate else "" for estimate in apart), said])
+    for name in MEASURES:
+        cells = [_cell(system["product"].get(name)) for system in systems.values()]
+        if any(name in system["product"] for system in systems.values()):
+            lines.append([f"shown to a person: {MEASURES[name].about}", *cells, *[""] * (len(others) + 1)])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+FACTS = {
+    ("seconds", "first"): "seconds to the first words, one chat",
+    ("seconds", "product_first"): "seconds to the first sentence that passed the gate",
+    ("seconds", "seconds"): "seconds for an answer",
+    ("seconds", "tokens_per_second"): "tokens a second, one chat",
+    ("tokens", "answer"): "tokens of an answer",
+    ("at_risk", "model_names_a_line"): "of messages at risk: the model names a crisis line",
+    ("at_risk", "product_names_a_line"): "the product names one",
+    ("at_risk", "product_gives_crisis_reply"): "the product gives a crisis reply",
+    ("at_risk", "product_shows_model"): "the product shows the model's words",
+}
+
+
+def facts_table(results: Mapping[str, Any]) -> str:
+    """Markdown: times, messages at risk, and why the gate withholds."""
+    systems = results["systems"]
+    lines = [["", *systems], ["---"] * (len(systems) + 1)]
+    for (group, name), about in FACTS.items():
+        if any(name in system.get(group, {}) for system in systems.values()):
+            lines.append([about, *(_cell(system.get(group, {}).get(name)) for system in systems.values())])
+    for problem in dict.fromkeys(problem for system in systems.values() for problem in system["problems"]):
+        none = {"mean": 0.0, "low": 0.0, "high": 0.0}
+        cells = [_cell(system["problems"].get(problem, none)) for system in systems.values()]
+        lines.append([f"withheld for: {problem.replace('_', ' ')}", *cells])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

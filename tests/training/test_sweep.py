@@ -1,0 +1,63 @@
+"""Several runs with a setting changed: each once, measured on the same rows, told side by side."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from training import TrainingError, prepare, sweep
+
+
+def test_the_sweeps_are_read_as_they_stand():
+    for path in sorted((sweep.SWEEPS).glob("*.yaml")):
+        runs = sweep.read_sweep(path)
+        assert len(runs) > 1 and "seed" in runs
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("runs: {}", "must name a recipe"),
+        ("- a", "must name a recipe"),
+        ("recipe: training/recipes/demonstration.yaml\noutput: x\nruns: {a: {colour: 3}}", "no setting --colour"),
+        ("recipe: training/recipes/demonstration.yaml\noutput: x\nruns: {a: {batch_size: 0}}", "batch_size must be"),
+    ],
+)
+def test_a_sweep_that_cannot_be_used_says_why(tmp_path, content, says):
+    (tmp_path / "sweep.yaml").write_text(content, encoding="utf-8")
+    with pytest.raises(TrainingError, match=says):
+        sweep.read_sweep(tmp_path / "sweep.yaml")
+
+
+@pytest.mark.model
+def test_runs_are_trained_once_and_told_side_by_side(tmp_path, tiny_model, fixture_csv, monkeypatch, capsys):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    prepare.prepare(fixture_csv, tmp_path / "data", validation=0.1, test=0)
+    recipe = {
+        "base_model": str(tiny_model), "base_model_name": "someone/tiny-llama", "data": str(tmp_path / "data"),
+        "max_length": 256, "max_steps": 2, "batch_size": 2, "gradient_accumulation": 1, "logging_steps": 1,
+    }  # fmt: skip
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    plan = {
+        "recipe": str(tmp_path / "recipe.yaml"),
+        "output": str(tmp_path / "runs"),
+        "runs": {"seed": None, "four": {"rows": 4}},
+    }
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(plan), encoding="utf-8")
+    sweep.main([str(tmp_path / "sweep.yaml"), "--out", str(tmp_path / "out")])
+    runs = {
+        name: json.loads((tmp_path / "out" / f"{name}.json").read_text(encoding="utf-8")) for name in ("seed", "four")
+    }
+    assert (runs["seed"]["data"]["train"]["rows"], runs["four"]["data"]["train"]["rows"]) == (22, 4)
+    assert runs["seed"]["losses"]["validation_before"] == runs["four"]["losses"]["validation_before"], "the same rows"
+    assert "| four | 4 | 256 | 2 |" in capsys.readouterr().out
+    assert (tmp_path / "out" / "sweep.png").stat().st_size > 5_000
+
+    monkeypatch.setattr(sweep.subprocess, "run", lambda *args, **options: pytest.fail("trained again"))
+    sweep.main([str(tmp_path / "sweep.yaml")])
+    plan["runs"]["four"] = {"rows": 5}
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(plan), encoding="utf-8")
+    with pytest.raises(SystemExit, match="other settings"):
+        sweep.main([str(tmp_path / "sweep.yaml")])
