@@ -471,7 +471,7 @@ def test_a_model_is_measured_and_a_killed_run_goes_on(work, tiny_model, monkeypa
     made = []
     whole = systems.batched
     monkeypatch.setattr(
-        evaluate,
+        systems,
         "batched",
         lambda loaded, questions, params: made.append(questions) or whole(loaded, questions, params),
     )
