@@ -324,6 +324,7 @@ def test_the_key_goes_to_its_own_address_alone(monkeypatch):
 class Faulty(BaseHTTPRequestHandler):
     """An OpenAI-compatible server that fails as its list of faults says, then answers."""
 
+    said = "All is well."
     faults: ClassVar[list] = []
     seen: ClassVar[list] = []
 
@@ -339,7 +340,7 @@ class Faulty(BaseHTTPRequestHandler):
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
             self.end_headers()
-            choice = {"index": 0, "delta": {"role": "assistant", "content": "All is well."}}
+            choice = {"index": 0, "delta": {"role": "assistant", "content": self.said}}
             chunk = {"id": "1", "model": "m", "object": "chat.completion.chunk", "created": 1, "choices": [choice]}
             said = "{not json" if fault == "malformed" else json.dumps(chunk)
             self.wfile.write(f"data: {said}\n\ndata: [DONE]\n\n".encode())
@@ -368,6 +369,14 @@ def test_a_server_that_fails_is_asked_again(faulty, fault):
     Faulty.faults = [fault, fault]
     assert faulty.say(MESSAGES, GenerationParams(), seconds=0.5) == "All is well."
     assert Faulty.seen == [fault, fault, None]
+
+
+@pytest.mark.server
+def test_a_served_judge_that_always_says_a_gives_ties(faulty, monkeypatch):
+    monkeypatch.setattr(Faulty, "said", json.dumps(dict.fromkeys(ALL, "A")))
+    Faulty.faults = [429, "malformed"]
+    both = judge.asked(faulty.say, "Why?", "mine", "theirs")
+    assert set(judge.combined(both).values()) == {"tie"} and len(Faulty.seen) == 4
 
 
 @pytest.mark.server
