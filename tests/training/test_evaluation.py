@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 import socket
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +21,7 @@ from hypothesis import strategies as st
 from support import prompt
 from support.engines import GenerationFailed, GenerationParams
 from support.settings import Settings
+from tests.training.langsmith_server import serving
 from training import TrainingError, evaluate
 from training.evaluation import endpoints, judge, measures, report, results, systems, tracking
 from training.evaluation.answers import Spoken, kept, streamed, through_the_product
@@ -444,6 +448,47 @@ def test_without_a_key_an_experiment_runs_here_and_nothing_leaves(work, monkeypa
         expected = {name: sum(v for v, _ in of.values()) / len(of) for name, of in system.values.items()}
         assert found[system.name] == pytest.approx(expected)
     assert found["adapter"]["repeated"] > found["base"]["repeated"] == 0
+
+
+TRACKED = """
+from training.evaluation.systems import System, Test
+from training.evaluation.tracking import track
+test = Test({"How do I sleep?": ["Keep the same hours."], "Why am I sad?": ["Something may be missing."]}, "a" * 64)
+def system(name, words):
+    values = {"words": {question: (words, 1.0) for question in test.references}}
+    return System(name, {"model": name}, values, answers=dict.fromkeys(test.references, name))
+print(track([system("base", 10.0), system("adapter", 20.0)], test))
+"""
+
+
+@pytest.mark.server
+def test_with_a_key_each_system_is_an_experiment_of_one_dataset(tmp_path):
+    def run(server):
+        environment = {
+            **os.environ,
+            "LANGSMITH_API_KEY": "a-key",
+            "LANGSMITH_ENDPOINT": server.url,
+            "OMP_NUM_THREADS": "1",
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", TRACKED], env=environment, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    with serving() as server:
+        assert "{'base': {'words': 10.0}, 'adapter': {'words': 20.0}}" in run(server)
+        assert len(server.datasets) == 1 and len(server.examples) == 2 and server.keys == {"a-key"}
+        assert [session["name"].split("-")[0] for session in server.sessions] == ["base", "adapter"]
+        assert sorted(entry["score"] for entry in server.feedback) == [10.0, 10.0, 20.0, 20.0]
+        assert {run["outputs"]["answer"] for run in server.runs if "answer" in (run.get("outputs") or {})} == {
+            "base",
+            "adapter",
+        }
+        run(server)
+        assert len(server.datasets) == 1 and len(server.examples) == 2 and len(server.sessions) == 4, (
+            "runs compare across time"
+        )
 
 
 # --- The whole command ---

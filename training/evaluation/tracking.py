@@ -34,7 +34,9 @@ def track(systems: Sequence[System], test: Test) -> dict[str, dict[str, float]]:
     dataset = f"counselling-test-{test.digest[:12]}"
     examples = _examples(dataset, test)
     data: Any = _uploaded(client, dataset, examples) if upload else examples
-    return {system.name: _experiment(client, upload, system, data) for system in systems}
+    found = {system.name: _experiment(client, upload, system, data) for system in systems}
+    client.flush()  # what is sent behind our back is sent before we end
+    return found
 
 
 def _examples(dataset: str, test: Test) -> list[Any]:
