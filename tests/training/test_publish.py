@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -93,6 +94,26 @@ def test_an_adapter_is_published_and_loads_again_as_it_was_trained(hub, tmp_path
     assert repo.files["adapter_model.safetensors"] == (adapter / "adapter_model.safetensors").read_bytes()
     assert ModelCard(repo.files["README.md"].decode()).data.base_model == BASE
     assert not [path for path in repo.files if "checkpoint" in path or "unfinished" in path]
+
+
+def test_its_evaluation_goes_with_it_and_that_of_another_is_refused(hub, tmp_path, tiny_model, adapter):
+    put_base(hub, tmp_path, tiny_model)
+    evaluated = tmp_path / "evaluated"
+    shutil.copytree(adapter, evaluated)
+    shutil.copytree(ROOT / "model_card" / "results" / "evaluation", evaluated / "evaluation")
+    done = run(hub, tmp_path, str(evaluated), "--repo", "counsel", "--licence", "apache-2.0")
+    assert done.returncode == 1 and "measured another adapter" in done.stderr and not hub.repos.get("tester/counsel")
+    results = evaluated / "evaluation" / "results.json"
+    found = json.loads(results.read_text(encoding="utf-8"))
+    weights = (adapter / "adapter_model.safetensors").read_bytes()
+    found["systems"]["adapter"]["adapter_sha256"] = hashlib.sha256(weights).hexdigest()
+    results.write_text(json.dumps(found), encoding="utf-8")
+    assert run(hub, tmp_path, str(evaluated), "--repo", "counsel", "--licence", "apache-2.0").returncode == 0
+    files = hub.repos["tester/counsel"].files
+    card = ModelCard(files["README.md"].decode())
+    assert card.data.eval_results and "shown to a person" in card.text
+    linked = re.findall(r"\]\((evaluation/[\w.]+)\)", card.text)
+    assert len(linked) == 2 and {*linked, "evaluation/results.json"} <= {*files}
 
 
 def test_a_failed_push_loses_nothing_and_names_the_command(hub, tmp_path, adapter):
