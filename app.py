@@ -9,6 +9,7 @@ is there before any script, model or queue, and without them.
 # pyright: reportPrivateImportUsage=false, reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
 # (Gradio makes its event methods at run time, so their types are not there to be checked)
 
+import json
 import logging
 import os
 import threading
@@ -22,11 +23,13 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 import spaces  # noqa: F401  # before torch touches CUDA, as ZeroGPU needs it
 import gradio as gr
 from gradio.components.chatbot import ChatbotDataMessages
+import yaml
 from jinja2 import Environment, FileSystemLoader
 from markdown_it import MarkdownIt
+from markupsafe import Markup
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -38,38 +41,54 @@ from support.settings import Settings, SettingsError
 
 TITLE = "LLM-Assisted Mental Health Support"
 ASSETS = Path(__file__).parent / "assets"
+LANGUAGES = sorted(path.stem for path in (ASSETS / "interface").glob("*.yaml"))
 WAITING = "_Reading your message…_"
 WAITING_FOR_MODEL = "_The model is still loading. This can take a minute. The help panel works already._"
-OPENERS = (
-    "I feel stressed and can't switch off.",
-    "I feel lonely lately.",
-    "I had a fight with someone I love.",
-    "I can't sleep because my mind won't stop.",
-)
 
 log = logging.getLogger("app")
+
+
+def _words(language: str) -> dict[str, str]:
+    """Words of the page, by "group.name"."""
+    groups = yaml.safe_load((ASSETS / "interface" / f"{language}.yaml").read_text(encoding="utf-8"))
+    return {f"{group}.{name}": text for group, names in groups.items() for name, text in names.items()}
+
+
+# Gradio's parts speak the browser's language: `WORDS("chat.send")` is resolved there. `str` of it where a text is asked for.
+WORDS = gr.I18n(
+    **{
+        language: {key: text for key, text in _words(language).items() if key.startswith("chat.")}
+        for language in LANGUAGES
+    }
+)
 
 
 def build(settings: Settings, engine: engines.Engine) -> gr.Blocks:
     """The page and the endpoints, for an engine that may still be loading."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 600)) as demo:
-        gr.HTML(f"<h1>{TITLE}</h1><p>Self-help support by an AI. Not a person, not therapy.</p>", elem_id="masthead")
+        with gr.Column(elem_id="masthead", min_width=0):
+            gr.HTML(f"<h1>{TITLE}</h1>")
+            gr.Markdown(str(WORDS("chat.masthead")))
         with gr.Walkthrough(selected=0) as steps:
-            with gr.Step("About", id=0):
-                _consent(steps)
-            with gr.Step("Chat", id=1):
+            with gr.Step(WORDS("chat.about"), id=0):
+                _consent(demo, steps)
+            with gr.Step(WORDS("chat.name"), id=1):
                 _chat(demo, settings, engine)
         _endpoints(settings, engine)
     return demo
 
 
-def _consent(steps: gr.Walkthrough) -> None:
-    gr.Markdown((ASSETS / "consent.md").read_text(encoding="utf-8"))
-    agreed = gr.Checkbox(label="I am 18 or over. I know that this is an AI and not therapy.", elem_id="agree")
-    start = gr.Button("Start", variant="primary", interactive=False, elem_id="start")
+def _consent(page: gr.Blocks, steps: gr.Walkthrough) -> None:
+    """Before the chat, and again seven days after (Utah 13-72a); the browser keeps the date and nothing else of it."""
+    gr.Markdown(str(WORDS("chat.consent")))
+    adult = gr.Checkbox(label=WORDS("chat.adult"), elem_id="agree")
+    support = gr.Checkbox(label=WORDS("chat.support"), elem_id="agree-support")
+    start = gr.Button(WORDS("chat.start"), variant="primary", interactive=False, elem_id="start")
     # In the browser alone: neither a full queue nor a busy server keeps anyone from the next step.
-    agreed.change(None, agreed, start, js="(agreed) => ({__type__: 'update', interactive: agreed})")
-    start.click(None, None, steps, js="() => ({__type__: 'update', selected: 1})")
+    both = "(adult, support) => ({__type__: 'update', interactive: adult && support})"
+    gr.on([adult.change, support.change], None, [adult, support], start, js=both)
+    start.click(None, None, steps, js="() => { consent.give(); return {__type__: 'update', selected: 1}; }")
+    page.load(None, None, steps, js="() => ({__type__: 'update', ...(consent.isFresh() ? {selected: 1} : {})})")
 
 
 def _chat(page: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
@@ -82,27 +101,24 @@ def _chat(page: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
         buttons=["copy"],
         editable="user",
         allow_tags=False,
-        watermark="Written by an AI. It can be wrong.",
-        placeholder="### What is on your mind?\nWrite below, or choose a way to begin.",
-        examples=[{"text": opener} for opener in OPENERS],
+        watermark=_words("en")["chat.mark"],
+        placeholder=str(WORDS("chat.begin")),
+        examples=[{"text": text} for key, text in _words("en").items() if key.startswith("chat.opener_")],
         elem_id="chat",
     )
     message = gr.Textbox(
-        label="Your message",
-        placeholder="Write here. Enter sends.",
+        label=WORDS("chat.message"),
+        placeholder=str(WORDS("chat.message_hint")),
         lines=1,
         max_lines=6,
         submit_btn="Send",
         stop_btn=False,
         elem_id="message",
     )
-    gr.Markdown(
-        "An AI writes the answers and can be wrong. In an emergency use the help panel. Nothing you write is kept.",
-        elem_classes="reminder",
-    )
-    with gr.Accordion("Why this reply", open=False):
+    gr.Markdown(str(WORDS("chat.note")), elem_classes="reminder")
+    with gr.Accordion(WORDS("chat.why"), open=False):
         receipt = gr.JSON(show_label=False, value={})
-    with gr.Accordion("Advanced", open=False):
+    with gr.Accordion(WORDS("chat.advanced"), open=False):
         defaults = GenerationParams()
         max_new_tokens = gr.Slider(16, 1024, settings.max_new_tokens, step=16, label="Longest reply (tokens)")
         temperature = gr.Slider(
@@ -321,8 +337,8 @@ def _model(engine: engines.Engine) -> str:
     return f"Answers come from {described['model']}{adapter}{precision}.{kind if described['demonstration'] else ''}"
 
 
-class HelpPanel:
-    """Puts the help panel at the top of the page's body, as plain HTML, before Gradio's scripts."""
+class AroundGradio:
+    """Puts the help panel and the tools at the top of the page's body, as plain HTML, before Gradio's scripts."""
 
     def __init__(self, app: ASGIApp, html: bytes) -> None:
         self._app, self._html = app, html
@@ -342,14 +358,14 @@ class HelpPanel:
             body += message.get("body", b"")
             if message.get("more_body"):
                 return
-            page = self._with_panel(body)
+            page = self._inserted(body)
             headers = [pair for pair in start["headers"] if pair[0].lower() != b"content-length"]
             await send({**start, "headers": [*headers, (b"content-length", str(len(page)).encode())]})
             await send({"type": "http.response.body", "body": page})
 
         await self._app(scope, receive, insert)
 
-    def _with_panel(self, page: bytes) -> bytes:
+    def _inserted(self, page: bytes) -> bytes:
         opening = page.find(b"<body")
         end = page.find(b">", opening) + 1
         return page if opening < 0 else page[:end] + self._html + page[end:]
@@ -372,6 +388,28 @@ def help_panel(settings: Settings) -> bytes:
         )
     )
     return html.encode()
+
+
+def tools() -> bytes:
+    """The tools beside the chat, in English and with their scripts: they ask the server for nothing."""
+    words = _words("en")
+    questionnaires = yaml.safe_load((ASSETS / "tools" / "questionnaires.yaml").read_text(encoding="utf-8"))
+    data = f"const WORDS = {json.dumps(words)};\nconst QUESTIONNAIRES = {json.dumps(questionnaires)};\n"
+    code = [(ASSETS / "tools" / name).read_text(encoding="utf-8") for name in ("store.js", "tools.js")]
+
+    def t(key: str) -> Markup:
+        return Markup('<span data-t="{}">{}</span>').format(key, words[key])
+
+    template = Environment(loader=FileSystemLoader(ASSETS), autoescape=True).get_template("tools/tools.html.j2")
+    return template.render(t=t, words=words, questionnaires=questionnaires, scripts=data + "\n".join(code)).encode()
+
+
+def interface(request: Request) -> Response:
+    """The words of the tools in another language, which the page asks for once as it opens."""
+    language = request.path_params["language"]
+    if language not in LANGUAGES:
+        return JSONResponse({"error": f"one of {', '.join(LANGUAGES)}"}, status_code=404)
+    return JSONResponse(_words(language), headers={"Cache-Control": "max-age=86400"})
 
 
 def protocol(_: Request) -> HTMLResponse:
@@ -398,9 +436,10 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "footer_links": ["api", "settings"],
         "max_threads": 100,
         "app_kwargs": {
-            "middleware": [Middleware(HelpPanel, html=help_panel(settings))],
-            "routes": [Route("/safety", protocol)],
+            "middleware": [Middleware(AroundGradio, html=help_panel(settings) + tools())],
+            "routes": [Route("/safety", protocol), Route("/interface/{language}.json", interface)],
         },
+        "i18n": WORDS,
         "theme": gr.themes.Soft(primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"]),
         "quiet": False,
     }

@@ -1,6 +1,6 @@
-"""From a dataset of questions and answers to a LoRA adapter. Read `prepare`, `qlora`, `card`, in this order.
+"""From a dataset of questions and answers to a LoRA adapter. Read `prepare`, `qlora`, `evaluate`, `card`, in this order.
 
-Each is a command (`python -m training.prepare`). Nothing here knows the page, its screening or its engines.
+Each is a command (`python -m training.prepare`). Nothing here knows the page.
 """
 
 from __future__ import annotations

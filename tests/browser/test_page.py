@@ -15,6 +15,7 @@ USER = "#chat .user.message"
 
 def enter(page):
     page.locator("#agree input").check()
+    page.locator("#agree-support input").check()
     page.locator("#start:not([disabled])").click()
     page.locator("#message textarea").wait_for(state="visible")
 

@@ -1,0 +1,239 @@
+// The tools beside the chat. No request is made here: everything works once the page is there, with no server and no model.
+(() => {
+  const one = (selector, within = document) => within.querySelector(selector);
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const word = (key, ...given) => given.reduce((text, value, i) => text.replaceAll(`{${i}}`, value), WORDS[key] ?? key);
+  const say = (place, text) => { one(".said", place).textContent = text; };
+  const on = (action, handler) => all(`[data-do="${action}"]`).forEach((button) =>
+    button.addEventListener("click", () => handler(button.closest(".room, form"), button)));
+  const today = (shift = 0) => { const day = new Date(Date.now() - shift * 864e5); return new Date(day - day.getTimezoneOffset() * 6e4).toISOString().slice(0, 10); };
+
+  // --- Language: the browser's, where there are words for it. Asked once, as the page opens; then the page needs nothing more ---
+  function speak(words, language) {
+    Object.assign(WORDS, words);
+    all("[data-t]").forEach((place) => { place.textContent = word(place.dataset.t); });
+    all("[data-t-label]").forEach((place) => place.setAttribute("aria-label", word(place.dataset.tLabel)));
+    all("#bar, #tools, #reminder, gradio-app").forEach((part) => { part.lang = language; part.dir = language === "ar" ? "rtl" : "ltr"; });
+    list(); drawMood();
+  }
+  const language = (navigator.language || "en").slice(0, 2).toLowerCase();
+  if (language !== "en") fetch(`interface/${language}.json`).then((got) => (got.ok ? got.json() : null)).then((words) => words && speak(words, language)).catch(() => { /* English stays */ });
+
+  // --- Rooms: one is shown at a time, the chat being one of them ---
+  const rooms = all(".room").map((room) => room.id);
+  function enter(name, focus) {
+    const room = rooms.includes(name) ? name : "chat";
+    all(".room").forEach((section) => { section.hidden = section.id !== room; });
+    document.body.dataset.room = room;
+    all("#bar [data-room]").forEach((link) => link.toggleAttribute("aria-current", link.dataset.room === room));
+    all('#bar [aria-current=""]').forEach((link) => link.setAttribute("aria-current", "page"));
+    if (room === "data") showData();
+    if (focus && room !== "chat") one(`#${room}`).focus({ preventScroll: true });
+    window.scrollTo(0, 0);
+  }
+  all("#bar [data-room]").forEach((link) => link.addEventListener("click", (event) => {
+    event.preventDefault();
+    history.replaceState(null, "", `#${link.dataset.room}`);  // the way back leads out of the page, not through its rooms
+    enter(link.dataset.room, true);
+  }));
+  enter(location.hash.slice(1));
+
+  // --- Help now: to the lines, without the server ---
+  function raiseHelp() {
+    const panel = one("#help");
+    panel.classList.add("raised");
+    one("#help-lines").focus();
+    one("#help-lines").scrollIntoView({ block: "start" });
+  }
+  one("#need-help").addEventListener("click", raiseHelp);
+
+  // --- Every three hours: that an AI answers (New York GBL 47, California SB 243) ---
+  const HOURS = 3 * 36e5;
+  let told = Date.now();
+  setInterval(() => {
+    if (Date.now() - told < HOURS) return;
+    told = Date.now();
+    one("#reminder").hidden = false;
+  }, 30_000);
+  one("#reminder button").addEventListener("click", () => { one("#reminder").hidden = true; });
+
+  // --- Breathing ---
+  const PHASES = [["in", 4], ["hold", 2], ["out", 6]];
+  let breathing = 0;
+  on("breathe", (room, button) => {
+    const circle = one(".circle", room);
+    if (breathing) { clearTimeout(breathing); breathing = 0; circle.className = "circle"; button.textContent = word("common.start"); return say(room, word("breathe.ready")); }
+    button.textContent = word("common.stop");
+    const step = (i) => {
+      const [phase, seconds] = PHASES[i % 3];
+      circle.className = `circle ${phase}`;
+      say(room, word(`breathe.${phase}`));
+      breathing = setTimeout(step, seconds * 1000, i + 1);
+    };
+    step(0);
+  });
+
+  // --- Grounding ---
+  let sense = -1;
+  on("ground", (room, button) => {
+    const senses = all(".senses li", room);
+    sense = sense === senses.length ? -1 : sense + 1;
+    senses.forEach((item, i) => { item.classList.toggle("now", i === sense); item.toggleAttribute("aria-current", i === sense); });
+    say(room, sense === senses.length ? word("ground.end") : (senses[sense]?.textContent ?? ""));
+    button.textContent = word(sense === senses.length ? "ground.again" : "ground.next");
+  });
+
+  // --- Forms: plan and sheet keep one text each, the thought record keeps a list ---
+  const valuesOf = (form) => Object.fromEntries([...new FormData(form)].map(([name, value]) => [name, value.trim()]));
+  for (const form of all("[data-form]")) {
+    const name = form.dataset.form, isList = name === "thought";
+    const fill = (values) => [...form.elements].forEach((field) => { if (field.name) field.value = values[field.name] ?? ""; });
+    if (!isList) fill(store.get(name) || {});
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      const values = valuesOf(form);
+      if (!Object.values(values).some(Boolean)) return;
+      const kept = isList ? store.add(name, { at: today(), ...values }) : store.set(name, values);
+      say(form, word(kept ? "common.saved" : "common.not_saved"));
+      if (isList && kept) { fill({}); list(); }
+    });
+    form.addEventListener("reset-form", () => fill(isList ? {} : store.get(name) || {}));
+    one('[data-do="delete"]', form).addEventListener("click", () => { if (!isList) store.remove(name); fill({}); say(form, ""); });
+  }
+  function list() {
+    const place = one('[data-list="thought"]');
+    const records = store.get("thought") || [];
+    place.replaceChildren(...records.map((record, i) => {
+      const item = document.createElement("details");
+      const head = document.createElement("summary");
+      head.textContent = `${record.at}: ${record.thought || record.situation || ""}`.slice(0, 90);
+      const body = document.createElement("p");
+      body.textContent = Object.entries(record).filter(([key, value]) => key !== "at" && value).map(([key, value]) => `${word(`thought.${key}`)}\n${value}`).join("\n\n");
+      const away = document.createElement("button");
+      away.type = "button";
+      away.textContent = word("common.delete");
+      away.addEventListener("click", () => { store.set("thought", records.filter((_, other) => other !== i)); list(); });
+      item.append(head, body, away);
+      return item;
+    }));
+    if (!records.length) place.textContent = word("common.empty");
+  }
+  list();
+  on("print", (place) => { const room = place.closest(".room"); room.classList.add("printed"); window.print(); room.classList.remove("printed"); });
+
+  // --- Mood: one value a day, and a line of 30 days ---
+  all("[data-mood]").forEach((button) => button.addEventListener("click", () => {
+    const others = (store.get("mood") || []).filter((entry) => entry.day !== today());
+    const kept = store.set("mood", [...others, { day: today(), value: Number(button.dataset.mood), note: one("#mood-note").value.trim() }]);
+    say(one("#mood"), word(kept ? "common.saved" : "common.not_saved"));
+    drawMood();
+  }));
+  function drawMood() {
+    const shape = (tag, attributes) => { const made = document.createElementNS("http://www.w3.org/2000/svg", tag); Object.entries(attributes).forEach(([key, value]) => made.setAttribute(key, value)); return made; };
+    const days = Array.from({ length: 30 }, (_, i) => today(29 - i));
+    const noted = new Map((store.get("mood") || []).map((entry) => [entry.day, entry.value]));
+    const points = days.map((day, i) => [20 + i * 19.3, noted.get(day)]).filter(([, value]) => value).map(([x, value]) => [x, 150 - (value - 1) * 34]);
+    one("#mood-plot").replaceChildren(
+      ...[0, 1, 2, 3, 4].map((i) => shape("line", { x1: 20, x2: 580, y1: 150 - i * 34, y2: 150 - i * 34, class: "grid" })),
+      shape("polyline", { points: points.map((point) => point.join(",")).join(" "), class: "trend" }),
+      ...points.map(([cx, cy]) => shape("circle", { cx, cy, r: 5, class: "point" })),
+    );
+    one("#mood-plot").setAttribute("aria-label", `${word("mood.plot")}. ${word("mood.trend", points.length)}`);
+  }
+  drawMood();
+
+  // --- Self-check ---
+  all("[data-check]").forEach((form) => form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const { questions, bands, crisis } = QUESTIONNAIRES[form.dataset.check];
+    const answers = questions.map((_, i) => one(`[name="${form.dataset.check}${i + 1}"]:checked`, form)?.value);
+    const atRisk = crisis && Number(answers[crisis - 1] ?? 0) > 0;
+    if (answers.includes(undefined)) say(form, word("check.missing"));
+    else {
+      const score = answers.map(Number).reduce((a, b) => a + b, 0);
+      const band = bands.filter(([from]) => score >= from).at(-1)[1];
+      say(form, [word("check.result", score, questions.length * 3, band), word("check.meaning")].join(" "));
+      store.add("check", { at: today(), name: form.dataset.check, score });
+    }
+    if (atRisk) { one(".said", form).textContent += ` ${word("check.crisis")}`; raiseHelp(); }
+  }));
+
+  // --- A message to someone ---
+  all("[data-sentence]").forEach((button) => button.addEventListener("click", () => {
+    one("#draft-text").value = word(button.dataset.sentence, one("#draft-to").value.trim() || "…");
+    one("#draft-text").focus();
+  }));
+  on("copy", async (room) => {
+    const field = one("#draft-text");
+    field.select();
+    try { await navigator.clipboard.writeText(field.value); } catch { document.execCommand("copy"); }  // a frame may forbid the first
+    say(room, word("common.copied"));
+  });
+
+  // --- My data ---
+  const sections = () => {
+    const lines = [];
+    for (const name of ["plan", "sheet"]) if (store.get(name)) lines.push(`## ${word(`${name}.title`)}`, ...Object.entries(store.get(name)).filter(([, v]) => v).map(([key, value]) => `**${word(`${name}.${key}`)}**\n\n${value}`));
+    for (const name of ["thought", "mood", "check"]) if ((store.get(name) || []).length) lines.push(`## ${word(`bar.${name}`)}`, ...store.get(name).map((row) => Object.entries(row).filter(([, v]) => v !== "").map(([key, value]) => `- ${WORDS[`${name}.${key}`] ?? key}: ${value}`).join("\n")));
+    return lines.join("\n\n");
+  };
+  function showData() {
+    const agreed = store.get("consent") ? word("data.consent", store.get("consent")) : "";
+    one("#data-shown").textContent = [agreed, sections()].filter(Boolean).join("\n\n") || word("common.empty");
+    one("#data-wipe").checked = store.get("wipe") === true;
+  }
+  function download(name, text, type) {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type }));
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }
+  const chatText = () => all("#chat .message").map((turn) =>
+    `${turn.classList.contains("user") ? "**Me**" : `**AI** (${word("data.chat_label")})`}\n\n${turn.innerText.trim()}`).join("\n\n");
+  on("export-json", () => download("my-data.json", store.json(), "application/json"));
+  on("export-markdown", () => download("my-data.md", `# ${word("data.title")}\n\n${sections()}\n`, "text/markdown"));
+  on("export-chat", () => download("chat.md", `${chatText()}\n`, "text/markdown"));
+  one("#data-import").addEventListener("change", async (event) => {
+    const file = event.target.files[0];
+    if (!file) return;
+    const loaded = store.load(await file.text());
+    event.target.value = "";
+    all("[data-form]").forEach((form) => form.dispatchEvent(new Event("reset-form")));
+    list(); drawMood(); showData();
+    say(one("#data"), loaded ? word("data.imported", store.size()) : word("data.not_imported"));
+  });
+  one("#data-wipe").addEventListener("change", (event) => store.set("wipe", event.target.checked));
+  on("delete-all", () => {
+    if (!window.confirm(word("data.delete_sure"))) return;
+    store.clear();
+    all("[data-form]").forEach((form) => form.dispatchEvent(new Event("reset-form")));
+    all("[data-check]").forEach((form) => form.reset());
+    list(); drawMood(); showData();
+    say(one("#data"), word("data.deleted"));
+  });
+  if (window.top !== window.self) {
+    one("#direct").hidden = false;
+    one("#direct a").href = one("#direct a").textContent = location.origin + location.pathname;
+  }
+
+  // --- Leaving quickly ---
+  // Replaces this page, so that "back" does not lead here. A frame may be forbidden to move the page around it: then the frame goes.
+  const NEUTRAL = "https://www.wikipedia.org/";
+  function leave() {
+    if (store.get("wipe")) store.clear();
+    try { sessionStorage.clear(); } catch { /* none */ }
+    document.documentElement.replaceChildren();
+    document.title = "";
+    try { if (window.top !== window.self) window.top.location.replace(NEUTRAL); } catch { /* not allowed */ }
+    location.replace(NEUTRAL);
+  }
+  one("#leave").addEventListener("click", leave);
+  let presses = [];
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Shift") { presses = []; return; }
+    if (event.repeat) return;
+    presses = [...presses.filter((at) => event.timeStamp - at < 5000), event.timeStamp];
+    if (presses.length === 3) leave();
+  });
+})();

@@ -1,0 +1,310 @@
+"""The tools beside the chat: each works with no server, keeps what it holds in the browser alone, and can be left at once."""
+
+import json
+import re
+
+import pytest
+
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.browser
+
+ROOMS = ("breathe", "ground", "thought", "mood", "check", "plan", "sheet", "draft", "data")
+WORDS = "a marked word: zebrafish"
+
+
+@pytest.fixture
+def page(app_without_model, open_page):
+    """The page, loaded, with the server out of reach: nothing below may need it. `page.asked` are the requests made since."""
+    page = open_page(app_without_model.url)
+    page.locator("#start").wait_for()
+    page.asked = []
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.context.set_offline(True)
+    yield page
+    assert not page.faults
+
+
+def enter(page, room):
+    page.locator(f'#bar [data-room="{room}"]').click()
+    page.locator(f"#{room}").wait_for()
+    return page.locator(f"#{room}")
+
+
+def said(place):
+    return place.locator(".said").first.inner_text()
+
+
+def saved(page, press):
+    with page.expect_download() as download:
+        press.click()
+    return download.value.path().read_text(encoding="utf-8")
+
+
+def test_every_tool_opens_alone_and_asks_the_server_for_nothing(page, shoot):
+    for room in ROOMS:
+        enter(page, room)
+        assert page.locator(".room:visible").count() == 1 and not page.locator("gradio-app").is_visible()
+        assert page.evaluate("document.activeElement.id") == room, "a reader is told where it is"
+        shoot(page, f"tool-{room}")
+    page.locator('#bar [data-room="chat"]').click()
+    assert page.locator("gradio-app").is_visible() and page.locator("#help").is_visible()
+    assert not [url for url in page.asked if not url.startswith("data:")]
+
+
+def test_a_phone_shows_them_without_a_sideways_scroll(app_without_model, open_page, shoot):
+    page = open_page(app_without_model.url, "phone")
+    for room in ROOMS:
+        enter(page, room)
+        assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0, room
+    shoot(page, "tool-data-phone")
+    page.set_viewport_size({"width": 320, "height": 640})
+    for room in ROOMS:
+        enter(page, room)
+        assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0, room
+
+
+def test_breathing_starts_and_stops(page):
+    room = enter(page, "breathe")
+    room.get_by_role("button", name="Start").click()
+    assert said(room) == "Breathe in" and "in" in room.locator(".circle").get_attribute("class").split()
+    page.wait_for_function("document.querySelector('#breathe .said').textContent === 'Hold'", timeout=6_000)
+    room.get_by_role("button", name="Stop").click()
+    assert said(room).startswith("Press Start")
+
+
+def test_grounding_goes_through_the_senses_and_begins_again(page):
+    room = enter(page, "ground")
+    button, seen = room.locator("button"), []
+    for _ in range(6):
+        button.click()
+        seen.append(said(room))
+    assert [text.split()[0] for text in seen] == ["Five", "Four", "Three", "Two", "One", "You"]
+    assert button.inner_text() == "Again"
+
+
+def test_a_thought_record_is_listed_and_deleted(page):
+    room = enter(page, "thought")
+    room.locator("[name=thought]").fill(WORDS)
+    room.locator("[name=situation]").fill("the bus was late <b>again</b>")
+    room.get_by_role("button", name="Save").click()
+    room.locator("summary").click()
+    assert WORDS in room.locator("details p").inner_text() and "<b>again</b>" in room.locator("details p").inner_text()
+    assert room.locator("[name=thought]").input_value() == ""
+    room.locator("details button").click()
+    assert room.locator("details").count() == 0
+
+
+def test_a_mood_is_one_point_a_day(page):
+    room = enter(page, "mood")
+    room.get_by_role("button", name="Low", exact=True).click()
+    room.get_by_role("button", name="Good", exact=True).click()
+    assert room.locator("circle").count() == 1 and "1 days noted" in room.locator("svg").get_attribute("aria-label")
+    assert [entry["value"] for entry in kept(page)["mood"]] == [4], "the last one of the day counts"
+
+
+def kept(page):
+    return json.loads(page.evaluate("localStorage.getItem('support-tools') ?? '{}'"))
+
+
+def answer(form, name, values):
+    for number, value in enumerate(values, 1):
+        form.locator(f'[name="{name}{number}"][value="{value}"]').check()
+    form.locator("button").click()
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "result"),
+    [
+        ("phq", [0] * 9, "0 of 27: minimal"),
+        ("phq", [1, 1, 1, 1, 1, 1, 1, 2, 0], "9 of 27: mild"),
+        ("phq", [3, 3, 3, 3, 3, 3, 2, 0, 0], "20 of 27: severe"),
+        ("gad", [1, 2, 1, 2, 1, 2, 1], "10 of 21: moderate"),
+        ("gad", [3] * 7, "21 of 21: severe"),
+    ],
+)
+def test_a_self_check_is_scored_as_its_authors_do(page, name, values, result):
+    form = enter(page, "check").locator(f'[data-check="{name}"]')
+    form.locator("button").click()
+    assert "every question" in said(form) and "check" not in kept(page)
+    answer(form, name, values)
+    assert said(form).startswith(result) and "no diagnosis" in said(form)
+    assert "raised" not in (page.locator("#help").get_attribute("class") or "")
+
+
+def test_the_ninth_question_raises_the_help_panel(page):
+    form = enter(page, "check").locator('[data-check="phq"]')
+    form.locator('[name="phq9"][value="1"]').check()
+    form.locator("button").click()
+    assert "raised" in page.locator("#help").get_attribute("class"), "also where other questions are open"
+    assert page.evaluate("document.activeElement.id") == "help-lines"
+    assert "deserve a person" in said(form)
+
+
+def test_help_now_is_on_every_view_and_leads_to_the_lines(page):
+    for room in (*ROOMS, "chat"):
+        page.locator(f'#bar [data-room="{room}"]').click()
+        page.locator("#need-help").click()
+        assert page.evaluate("document.activeElement.id") == "help-lines", room
+        assert page.locator("#help-lines a[href^=tel]").locator("visible=true").count() > 0
+
+
+def test_a_draft_takes_the_name(page):
+    room = enter(page, "draft")
+    room.locator("#draft-to").fill("Sam")
+    room.locator(".sentence").nth(1).click()
+    assert room.locator("#draft-text").input_value().startswith("Hi Sam, could you call me")
+
+
+def test_what_is_kept_survives_and_is_shown_exported_imported_and_deleted(app_without_model, open_page):
+    page = open_page(app_without_model.url)
+    plan = enter(page, "plan")
+    plan.locator("[name=signs]").fill(WORDS)
+    plan.get_by_role("button", name="Save").click()
+    page.reload()
+    assert enter(page, "plan").locator("[name=signs]").input_value() == WORDS
+    data = enter(page, "data")
+    assert WORDS in data.locator("#data-shown").inner_text()
+    exported = saved(page, data.get_by_role("button", name="Save as a file"))
+    assert json.loads(exported)["plan"]["signs"] == WORDS
+    assert WORDS in saved(page, data.get_by_role("button", name="Save as text"))
+
+    other = open_page(app_without_model.url)
+    room = enter(other, "data")
+    for wrong in ("{", "[]", '{"plan": 3}', '{"other": {}}', '{"mood": [{"a": {"b": 1}}]}'):
+        room.locator("#data-import").set_input_files(
+            {"name": "x.json", "mimeType": "application/json", "buffer": wrong.encode()}
+        )
+        other.wait_for_function("document.querySelector('#data > .said').textContent.includes('not saved by')")
+        assert kept(other) == {}
+    room.locator("#data-import").set_input_files(
+        {"name": "x.json", "mimeType": "application/json", "buffer": exported.encode()}
+    )
+    other.wait_for_function("document.querySelector('#data > .said').textContent.includes('1 entries')")
+    assert enter(other, "plan").locator("[name=signs]").input_value() == WORDS
+
+    room = enter(other, "data")
+    other.once("dialog", lambda dialog: dialog.dismiss())
+    room.get_by_role("button", name="Delete everything").click()
+    assert kept(other)["plan"], "only after a yes"
+    other.once("dialog", lambda dialog: dialog.accept())
+    room.get_by_role("button", name="Delete everything").click()
+    assert other.evaluate("localStorage.getItem('support-tools')") is None
+    assert enter(other, "plan").locator("[name=signs]").input_value() == ""
+
+
+def test_no_request_carries_what_is_written_in_a_tool(app_without_model, open_page):
+    page = open_page(app_without_model.url)
+    sent = []
+    page.on("request", lambda request: sent.append(request.url + (request.post_data or "")))
+    for room, field in (("thought", "[name=thought]"), ("plan", "[name=people]"), ("sheet", "[name=what]")):
+        place = enter(page, room)
+        place.locator(field).fill(WORDS)
+        place.get_by_role("button", name="Save").click()
+    enter(page, "draft").locator("#draft-text").fill(WORDS)
+    enter(page, "mood").locator("#mood-note").fill(WORDS)
+    page.locator('[data-mood="2"]').click()
+    page.locator('#bar [data-room="chat"]').click()
+    page.locator("#agree input").check()
+    page.locator("#agree-support input").check()
+    page.locator("#start:not([disabled])").click()
+    page.locator("#message textarea").fill("Hello there.")
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(1_500)
+    assert sent and not [request for request in sent if "zebrafish" in request]
+    page.reload()
+    page.locator("#message textarea").wait_for(state="visible")
+    assert not [request for request in sent if "zebrafish" in request]
+
+
+def neutral(page):
+    page.route(
+        re.compile(r"https://www\.wikipedia\.org/.*"), lambda route: route.fulfill(body="<title>Neutral</title>")
+    )
+
+
+@pytest.mark.parametrize("by", ["button", "keys"])
+def test_leaving_goes_to_a_neutral_page_and_back_does_not_return(app_without_model, open_page, by):
+    page = open_page("about:blank")
+    neutral(page)
+    page.goto(app_without_model.url)
+    enter(page, "plan").locator("[name=signs]").fill(WORDS)
+    page.locator("#plan").get_by_role("button", name="Save").click()
+    if by == "button":
+        page.locator("#leave").click()
+    else:
+        for _ in range(3):
+            page.keyboard.press("Shift")
+    page.wait_for_url("https://www.wikipedia.org/**")
+    page.go_back()
+    assert page.url == "about:blank", "the entry of the chat was replaced"
+    page.goto(app_without_model.url)
+    assert kept(page)["plan"], "an accident costs no safety plan"
+    enter(page, "data").locator("#data-wipe").check()
+    page.locator("#leave").click()
+    page.wait_for_url("https://www.wikipedia.org/**")
+    page.goto(app_without_model.url)
+    assert kept(page) == {}
+
+
+def test_two_shifts_or_typing_capitals_do_not_leave(page):
+    field = enter(page, "sheet").locator("[name=what]")
+    field.press_sequentially("ABC Abc")
+    for _ in range(2):
+        page.keyboard.press("Shift")
+    page.keyboard.press("a")
+    page.keyboard.press("Shift")
+    page.wait_for_timeout(300)
+    assert page.locator("#sheet").is_visible()
+
+
+@pytest.mark.parametrize("language", sorted(path.stem for path in (ROOT / "assets" / "interface").glob("*.yaml")))
+def test_the_tools_speak_the_browsers_language(app_without_model, chromium, language):
+    import yaml
+
+    words = yaml.safe_load((ROOT / "assets" / "interface" / f"{language}.yaml").read_text(encoding="utf-8"))
+    context = chromium.new_context(locale=language)
+    page = context.new_page()
+    page.goto(app_without_model.url)
+    page.wait_for_function(
+        "title => document.querySelector('#plan-title').textContent === title", arg=words["plan"]["title"]
+    )
+    assert page.locator("#need-help").inner_text() == words["bar"]["help"]
+    if language != "en":
+        assert page.locator("#tools").get_attribute("dir") == ("rtl" if language == "ar" else "ltr")
+    assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+    context.close()
+
+
+def test_consent_is_remembered_for_seven_days_by_its_date_alone(app_without_model, open_page):
+    page = open_page(app_without_model.url)
+    page.locator("#agree input").check()
+    assert page.locator("#start").is_disabled(), "each of the two is asked for"
+    page.locator("#agree-support input").check()
+    page.locator("#start:not([disabled])").click()
+    page.locator("#message textarea").wait_for(state="visible")
+    assert re.fullmatch(r"\{\"consent\":\"\d{4}-\d\d-\d\d\"\}", page.evaluate("localStorage.getItem('support-tools')"))
+    page.reload()
+    page.locator("#message textarea").wait_for(state="visible")
+    week_ago = "JSON.stringify({consent: new Date(Date.now() - 8 * 864e5).toISOString().slice(0, 10)})"
+    page.evaluate(f"localStorage.setItem('support-tools', {week_ago})")
+    page.reload()
+    page.locator("#agree input").wait_for()
+    page.wait_for_timeout(1_000)
+    assert not page.locator("#message textarea").is_visible()
+
+
+def test_every_three_hours_the_page_says_that_an_ai_answers(app_without_model, chromium):
+    page = chromium.new_context(locale="en-US").new_page()
+    page.clock.install()
+    page.goto(app_without_model.url)
+    reminder = page.locator("#reminder")
+    page.clock.fast_forward("02:58:00")
+    assert not reminder.is_visible()
+    for _ in range(2):
+        page.clock.fast_forward("03:01:00")
+        reminder.wait_for()
+        assert "An AI answers here" in reminder.inner_text()
+        reminder.get_by_role("button").click()
+        assert not reminder.is_visible()
+    page.context.close()
