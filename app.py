@@ -44,6 +44,7 @@ ASSETS = Path(__file__).parent / "assets"
 LANGUAGES = sorted(path.stem for path in (ASSETS / "interface").glob("*.yaml"))
 WAITING = "_Reading your message…_"
 WAITING_FOR_MODEL = "_The model is still loading. This can take a minute. The help panel works already._"
+OPENERS = ("opener_stress", "opener_lonely", "opener_fight", "opener_sleep")
 
 log = logging.getLogger("app")
 
@@ -66,9 +67,7 @@ WORDS = gr.I18n(
 def build(settings: Settings, engine: engines.Engine) -> gr.Blocks:
     """The page and the endpoints, for an engine that may still be loading."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 600)) as demo:
-        with gr.Column(elem_id="masthead", min_width=0):
-            gr.HTML(f"<h1>{TITLE}</h1>")
-            gr.Markdown(str(WORDS("chat.masthead")))
+        gr.Markdown(str(WORDS("chat.masthead")), elem_id="masthead")
         with gr.Walkthrough(selected=0) as steps:
             with gr.Step(WORDS("chat.about"), id=0):
                 _consent(demo, steps)
@@ -103,9 +102,10 @@ def _chat(page: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
         allow_tags=False,
         watermark=_words("en")["chat.mark"],
         placeholder=str(WORDS("chat.begin")),
-        examples=[{"text": text} for key, text in _words("en").items() if key.startswith("chat.opener_")],
         elem_id="chat",
     )
+    with gr.Row(elem_id="openers"):  # CSS shows them while the chat is empty
+        openers = [gr.Button(WORDS(f"chat.{name}"), elem_id=name, size="sm", min_width=120) for name in OPENERS]
     message = gr.Textbox(
         label=WORDS("chat.message"),
         placeholder=str(WORDS("chat.message_hint")),
@@ -147,9 +147,6 @@ def _chat(page: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
     def edit(event: gr.EditData, chat: Any, country: str, *params: Any) -> Iterator[tuple]:
         yield from talk(event.value, _turns(chat)[: event.index], country, *params)
 
-    def opener(event: gr.SelectData, chat: Any, country: str, *params: Any) -> Iterator[tuple]:
-        yield from talk(event.value["text"], chat, country, *params)
-
     def choice(event: gr.SelectData, chat: Any, country: str, *params: Any) -> Iterator[tuple]:
         yield from talk(event.value, chat, country, *params)
 
@@ -164,7 +161,7 @@ def _chat(page: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
         message.submit(talk, given, shown, js=_with_country(2), **private),
         chatbot.retry(retry, given[1:], shown, js=_with_country(1), **private),
         chatbot.edit(edit, given[1:], shown, js=_with_country(1), **private),
-        chatbot.example_select(opener, given[1:], shown, js=_with_country(1), **private),
+        *(button.click(talk, given, shown, js=_with_country(2, says=button.elem_id), **private) for button in openers),
         chatbot.option_select(choice, given[1:], shown, js=_with_country(1), **private),
     ]
     # Cancelling closes respond's iterator, and that ends the model's writing within one token.
@@ -307,11 +304,11 @@ def _why(reply: Reply) -> dict[str, Any]:
     return {key: value for key, value in reply.receipt.items() if key != "crisis_lines"}
 
 
-def _with_country(position: int) -> str:
-    """JavaScript that puts the help panel's country among an event's inputs."""
-    return (
-        f"(...given) => {{ given[{position}] = document.getElementById('help-country')?.value ?? ''; return given; }}"
-    )
+def _with_country(position: int, says: str = "") -> str:
+    """JavaScript that puts the help panel's country among an event's inputs, and first the words of the button `says`."""
+    words = f"given[0] = document.getElementById('{says}').innerText; " if says else ""
+    country = f"given[{position}] = document.getElementById('help-country')?.value ?? ''; "
+    return f"(...given) => {{ {words}{country}return given; }}"
 
 
 def _loading(engine: engines.Engine) -> bool:
@@ -433,7 +430,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "ssr_mode": False,
         "share": False,
         "mcp_server": True,
-        "footer_links": ["api", "settings"],
+        "footer_links": ["api"],
         "max_threads": 100,
         "app_kwargs": {
             "middleware": [Middleware(AroundGradio, html=help_panel(settings) + tools())],
