@@ -9,12 +9,10 @@ is there before any script, model or queue, and without them.
 # pyright: reportPrivateImportUsage=false, reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
 # (Gradio makes its event methods at run time, so their types are not there to be checked)
 
-import json
 import logging
 import os
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
@@ -23,25 +21,16 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 import spaces  # noqa: F401  # before torch touches CUDA, as ZeroGPU needs it
 import gradio as gr
 from gradio.components.chatbot import ChatbotDataMessages
-import yaml
-from jinja2 import Environment, FileSystemLoader
-from markdown_it import MarkdownIt
-from markupsafe import Markup
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from support import conversation, engines, replies, screening
+from support import conversation, engines, page, replies, screening
 from support import crisis_lines as lines
 from support.conversation import BadRequest, Reply
 from support.engines import GenerationParams
 from support.settings import Settings, SettingsError
 
 TITLE = "LLM-Assisted Mental Health Support"
-ASSETS = Path(__file__).parent / "assets"
-LANGUAGES = sorted(path.stem for path in (ASSETS / "interface").glob("*.yaml"))
 WAITING = "_Reading your message…_"
 WAITING_FOR_MODEL = "_The model is still loading. This can take a minute. The help panel works already._"
 OPENERS = ("opener_stress", "opener_lonely", "opener_fight", "opener_sleep")
@@ -49,19 +38,16 @@ OPENERS = ("opener_stress", "opener_lonely", "opener_fight", "opener_sleep")
 log = logging.getLogger("app")
 
 
-def _words(language: str) -> dict[str, str]:
-    """Words of the page, by "group.name"."""
-    groups = yaml.safe_load((ASSETS / "interface" / f"{language}.yaml").read_text(encoding="utf-8"))
-    return {f"{group}.{name}": text for group, names in groups.items() for name, text in names.items()}
-
-
-# Gradio's parts speak the browser's language: `WORDS("chat.send")` is resolved there. `str` of it where a text is asked for.
-WORDS = gr.I18n(
-    **{
-        language: {key: text for key, text in _words(language).items() if key.startswith("chat.")}
-        for language in LANGUAGES
+def _translated() -> gr.I18n:
+    """For Gradio's parts: `WORDS("chat.send")` is resolved in the browser. Gradio 6.31 has no Italian, so there they are English."""
+    chat = {
+        language: {key: text for key, text in page.words(language).items() if key.startswith("chat.")}
+        for language in page.LANGUAGES
     }
-)
+    return gr.I18n(**chat, **{"zh-CN": chat.get("zh", {})})  # Gradio's name for it
+
+
+WORDS = _translated()
 
 
 def build(settings: Settings, engine: engines.Engine) -> gr.Blocks:
@@ -77,7 +63,7 @@ def build(settings: Settings, engine: engines.Engine) -> gr.Blocks:
     return demo
 
 
-def _consent(page: gr.Blocks, steps: gr.Walkthrough) -> None:
+def _consent(demo: gr.Blocks, steps: gr.Walkthrough) -> None:
     """Before the chat, and again seven days after (Utah 13-72a); the browser keeps the date and nothing else of it."""
     gr.Markdown(str(WORDS("chat.consent")))
     adult = gr.Checkbox(label=WORDS("chat.adult"), elem_id="agree")
@@ -87,10 +73,10 @@ def _consent(page: gr.Blocks, steps: gr.Walkthrough) -> None:
     both = "(adult, support) => ({__type__: 'update', interactive: adult && support})"
     gr.on([adult.change, support.change], None, [adult, support], start, js=both)
     start.click(None, None, steps, js="() => { consent.give(); return {__type__: 'update', selected: 1}; }")
-    page.load(None, None, steps, js="() => ({__type__: 'update', ...(consent.isFresh() ? {selected: 1} : {})})")
+    demo.load(None, None, steps, js="() => ({__type__: 'update', ...(consent.isFresh() ? {selected: 1} : {})})")
 
 
-def _chat(page: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
+def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
     status = gr.Markdown(elem_id="status")
     chatbot = gr.Chatbot(
         label="Chat with an AI",
@@ -100,7 +86,7 @@ def _chat(page: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
         buttons=["copy"],
         editable="user",
         allow_tags=False,
-        watermark=_words("en")["chat.mark"],
+        watermark=page.words("en")["chat.mark"],
         placeholder=str(WORDS("chat.begin")),
         elem_id="chat",
     )
@@ -174,7 +160,7 @@ def _chat(page: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
     # Asked once a page, and again while the model loads.
     timer = gr.Timer(1.5)
     gr.on(
-        [page.load, timer.tick],
+        [demo.load, timer.tick],
         lambda: (_status(engine), gr.Timer(active=_loading(engine))),
         None,
         [status, timer],
@@ -260,6 +246,7 @@ def _problems() -> dict[str, str]:
     """Part -> what is wrong with it; empty where nothing is. Also loads rules, lines and texts, so that no message waits."""
     parts = {
         "crisis_lines": lines.problem(),
+        "interface": page.problem(),
         "replies": replies.problem(),
         "screening": screening.problem(),
         **{part: learned.state()["problem"] for part, learned in screening.LEARNED.items()},
@@ -334,91 +321,6 @@ def _model(engine: engines.Engine) -> str:
     return f"Answers come from {described['model']}{adapter}{precision}.{kind if described['demonstration'] else ''}"
 
 
-class AroundGradio:
-    """Puts the help panel and the tools at the top of the page's body, as plain HTML, before Gradio's scripts."""
-
-    def __init__(self, app: ASGIApp, html: bytes) -> None:
-        self._app, self._html = app, html
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        addresses = ("", scope.get("root_path", "").rstrip("/"))  # the page with and without a proxy's prefix
-        if scope["type"] != "http" or scope["method"] != "GET" or scope["path"].rstrip("/") not in addresses:
-            return await self._app(scope, receive, send)
-        start: Message = {}
-        body = b""
-
-        async def insert(message: Message) -> None:
-            nonlocal start, body
-            if message["type"] == "http.response.start":
-                start = message
-                return
-            body += message.get("body", b"")
-            if message.get("more_body"):
-                return
-            page = self._inserted(body)
-            headers = [pair for pair in start["headers"] if pair[0].lower() != b"content-length"]
-            await send({**start, "headers": [*headers, (b"content-length", str(len(page)).encode())]})
-            await send({"type": "http.response.body", "body": page})
-
-        await self._app(scope, receive, insert)
-
-    def _inserted(self, page: bytes) -> bytes:
-        opening = page.find(b"<body")
-        end = page.find(b">", opening) + 1
-        return page if opening < 0 else page[:end] + self._html + page[end:]
-
-
-def help_panel(settings: Settings) -> bytes:
-    """The help panel's HTML: every country's lines, of which CSS shows the chosen country's."""
-    countries = [("", "Another country"), *lines.countries()]
-    html = (
-        Environment(loader=FileSystemLoader(ASSETS), autoescape=True)
-        .get_template("help_panel.html.j2")
-        .render(
-            css=(ASSETS / "style.css").read_text(encoding="utf-8"),
-            countries=countries,
-            lines={code: lines.lines_for(code) for code, _ in countries},
-            emergency={code: lines.emergency_number(code) for code, _ in countries},
-            emergency_links={code: lines.emergency_numbers(code) for code, _ in countries},
-            selected=settings.default_country,
-            selected_by_setting=settings.default_country,
-        )
-    )
-    return html.encode()
-
-
-def tools() -> bytes:
-    """The tools beside the chat, in English and with their scripts: they ask the server for nothing."""
-    words = _words("en")
-    questionnaires = yaml.safe_load((ASSETS / "tools" / "questionnaires.yaml").read_text(encoding="utf-8"))
-    data = f"const WORDS = {json.dumps(words)};\nconst QUESTIONNAIRES = {json.dumps(questionnaires)};\n"
-    code = [(ASSETS / "tools" / name).read_text(encoding="utf-8") for name in ("store.js", "tools.js")]
-
-    def t(key: str) -> Markup:
-        return Markup('<span data-t="{}">{}</span>').format(key, words[key])
-
-    template = Environment(loader=FileSystemLoader(ASSETS), autoescape=True).get_template("tools/tools.html.j2")
-    return template.render(t=t, words=words, questionnaires=questionnaires, scripts=data + "\n".join(code)).encode()
-
-
-def interface(request: Request) -> Response:
-    """The words of the tools in another language, which the page asks for once as it opens."""
-    language = request.path_params["language"]
-    if language not in LANGUAGES:
-        return JSONResponse({"error": f"one of {', '.join(LANGUAGES)}"}, status_code=404)
-    return JSONResponse(_words(language), headers={"Cache-Control": "max-age=86400"})
-
-
-def protocol(_: Request) -> HTMLResponse:
-    """assets/SAFETY_PROTOCOL.md as a page: what is detected, shown and not done."""
-    text = (ASSETS / "SAFETY_PROTOCOL.md").read_text(encoding="utf-8")
-    page = Environment(loader=FileSystemLoader(ASSETS), autoescape=True).get_template("page.html.j2")
-    body = MarkdownIt("commonmark").enable("table").render(text)
-    return HTMLResponse(
-        page.render(title="Safety protocol", css=(ASSETS / "style.css").read_text(encoding="utf-8"), body=body)
-    )
-
-
 def launch_options(settings: Settings) -> dict[str, Any]:
     """Gradio's defaults that keep or send what people write are off; see README, "Privacy"."""
     return {
@@ -433,8 +335,8 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "footer_links": ["api"],
         "max_threads": 100,
         "app_kwargs": {
-            "middleware": [Middleware(AroundGradio, html=help_panel(settings) + tools())],
-            "routes": [Route("/safety", protocol), Route("/interface/{language}.json", interface)],
+            "middleware": [Middleware(page.AroundGradio, html=page.help_panel(settings) + page.tools())],
+            "routes": [Route("/safety", page.protocol), Route("/interface/{language}.json", page.interface)],
         },
         "i18n": WORDS,
         "theme": gr.themes.Soft(primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"]),

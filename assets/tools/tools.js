@@ -11,9 +11,11 @@
   // --- Language: the browser's, where there are words for it. Asked once, as the page opens; then the page needs nothing more ---
   function speak(words, language) {
     Object.assign(WORDS, words);
-    all("[data-t]").forEach((place) => { place.textContent = word(place.dataset.t); });
+    all("[data-t]").forEach((place) => { place.textContent = word(place.dataset.t, ...("t0" in place.dataset ? [place.dataset.t0] : [])); });
     all("[data-t-label]").forEach((place) => place.setAttribute("aria-label", word(place.dataset.tLabel)));
-    all("#bar, #tools, #reminder, gradio-app").forEach((part) => { part.lang = language; part.dir = language === "ar" ? "rtl" : "ltr"; });
+    all("#help, #bar, #tools, #reminder, gradio-app").forEach((part) => { part.lang = language; part.dir = language === "ar" ? "rtl" : "ltr"; });
+    const countries = new Intl.DisplayNames([language], { type: "region" });
+    all("#help-country option").forEach((option) => { option.textContent = option.value ? countries.of(option.value) : word("help.another"); });
     list(); drawMood();
   }
   const language = (navigator.language || "en").slice(0, 2).toLowerCase();

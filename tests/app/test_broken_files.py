@@ -20,6 +20,8 @@ def broken(tmp_path_factory):
     (copy / "assets/screening/suicide.yaml").write_text("rules: [")
     (copy / "assets/replies/en.yaml").write_text("[]")
     (copy / "assets/crisis_lines.json").write_text("{}")
+    (copy / "assets/interface/en.yaml").write_text("- no words")
+    (copy / "assets/interface/fr.yaml").write_text("bar: [")
     (copy / "assets/languages.yaml").write_text("- not a table")
     for part in LEARNED:
         (copy / "assets/screening" / part / "head.safetensors").unlink()
@@ -40,5 +42,5 @@ def test_health_and_log_say_what_is_broken(broken):
         time.sleep(1)
         health = call(broken.url, "health", [])[0]
     assert health["status"] == "degraded" and {health[part] for part in LEARNED} == {"off"}
-    assert set(health["problems"]) == {"screening", "replies", "crisis_lines", *LEARNED}
+    assert set(health["problems"]) == {"screening", "replies", "crisis_lines", "interface", *LEARNED}
     assert "suicide.yaml" in health["problems"]["screening"] and "suicide.yaml" in broken.log.read_text()
