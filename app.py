@@ -39,7 +39,7 @@ log = logging.getLogger("app")
 
 
 def _translated() -> gr.I18n:
-    """For Gradio's parts: `WORDS("chat.send")` is resolved in the browser. Gradio 6.31 has no Italian, so there they are English."""
+    """For Gradio's parts: `WORDS("chat.send")` is resolved in the browser. Gradio 6.31 has no Italian: it stays English there."""
     chat = {
         language: {key: text for key, text in page.words(language).items() if key.startswith("chat.")}
         for language in page.LANGUAGES
