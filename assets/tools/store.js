@@ -1,11 +1,15 @@
 // What the tools keep: one object in this browser's localStorage, and nothing anywhere else.
-// {consent: "2026-11-29", plan: {...}, sheet: {...}, thought: [{at, ...}], mood: [{day, value, note}], check: [{at, name, score}], wipe: bool}
+// {consent: "2026-11-29", wipe: true, plan: {...}, sheet: {...}, thought: [{at, ...}], mood: [{day, value, note}], check: [{at, name, score}]}
 const store = (() => {
   const KEY = "support-tools";
   const LISTS = ["thought", "mood", "check"], FORMS = ["plan", "sheet"];
   let kept = {};
-  try { kept = JSON.parse(localStorage.getItem(KEY)) || {}; } catch { /* no storage, or not ours: begin empty */ }
 
+  // Read before every use: another tab may have changed or deleted it.
+  const read = () => {
+    try { kept = JSON.parse(localStorage.getItem(KEY)) || {}; } catch { /* no storage here, or not ours: what this page holds counts */ }
+    return kept;
+  };
   const write = () => {
     try {
       if (Object.keys(kept).length) localStorage.setItem(KEY, JSON.stringify(kept));
@@ -17,30 +21,39 @@ const store = (() => {
   const isRow = (row) => row && typeof row === "object" && !Array.isArray(row) && Object.values(row).every(isText);
 
   return {
-    get: (name) => kept[name],
-    set(name, value) { kept[name] = value; return write(); },
-    add(name, row) { kept[name] = [...(kept[name] || []), row]; return write(); },
-    remove(name) { delete kept[name]; return write(); },
-    clear() { kept = {}; return write(); },
-    size: () => [...FORMS.map((name) => (kept[name] ? 1 : 0)), ...LISTS.map((name) => (kept[name] || []).length)].reduce((a, b) => a + b, 0),
-    json: () => JSON.stringify(kept, null, 2),
-    // Takes over a file that this page saved; anything else is left alone. Returns whether it was one.
+    get: (name) => read()[name],
+    set(name, value) { read(); kept[name] = value; return write(); },
+    add(name, row) { read(); kept[name] = [...(kept[name] || []), row]; return write(); },
+    remove(name) { read(); delete kept[name]; return write(); },
+    // All but the wish to have it gone on leaving, which is about the next time.
+    clear() { kept = read().wipe ? { wipe: true } : {}; return write(); },
+    size: () => [...FORMS.map((name) => (read()[name] ? 1 : 0)), ...LISTS.map((name) => (kept[name] || []).length)].reduce((a, b) => a + b, 0),
+    json: () => JSON.stringify(Object.fromEntries([...FORMS, ...LISTS].filter((name) => read()[name]).map((name) => [name, kept[name]])), null, 2),
+    // Adds what is in a file that this page saved; anything else is left alone. Returns whether it was one and could be kept.
     load(text) {
       let given;
       try { given = JSON.parse(text); } catch { return false; }
-      if (!given || typeof given !== "object" || Array.isArray(given)) return false;
+      if (!given || typeof given !== "object" || !Object.keys(given).length) return false;
       const known = Object.entries(given).every(([name, value]) =>
-        (LISTS.includes(name) && Array.isArray(value) && value.every(isRow)) || (FORMS.includes(name) && isRow(value)) || (name === "wipe" && typeof value === "boolean") || (name === "consent" && typeof value === "string"));
+        (LISTS.includes(name) && Array.isArray(value) && value.every(isRow)) || (FORMS.includes(name) && isRow(value)));
       if (!known) return false;
-      kept = { ...given, consent: kept.consent };  // what someone agreed to elsewhere was not agreed to here
-      write();
-      return true;
+      read();
+      for (const [name, value] of Object.entries(given)) {
+        const rows = LISTS.includes(name) && new Map([...(kept[name] || []), ...value].map((row) => [JSON.stringify(row), row]));
+        kept[name] = rows ? [...rows.values()] : value;
+      }
+      return write();
     },
   };
 })();
 
-// Whether someone agreed to the first step here within seven days: the day is kept, and nothing else of it.
+// Whether someone agreed to the first step here within seven days: the day is kept so long, and nothing else of it.
 const consent = {
   give: () => store.set("consent", new Date().toISOString().slice(0, 10)),
-  isFresh: () => Date.now() - Date.parse(store.get("consent") ?? "") < 7 * 864e5,
+  isFresh() {
+    const age = Date.now() - Date.parse(store.get("consent") ?? "");
+    const fresh = age >= 0 && age < 7 * 864e5;
+    if (!fresh && store.get("consent")) store.remove("consent");
+    return fresh;
+  },
 };

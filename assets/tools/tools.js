@@ -6,7 +6,31 @@
   const say = (place, text) => { one(".said", place).textContent = text; };
   const on = (action, handler) => all(`[data-do="${action}"]`).forEach((button) =>
     button.addEventListener("click", () => handler(button.closest(".room, form"), button)));
-  const today = (shift = 0) => { const day = new Date(Date.now() - shift * 864e5); return new Date(day - day.getTimezoneOffset() * 6e4).toISOString().slice(0, 10); };
+  const today = (shift = 0) => { const day = new Date(); day.setDate(day.getDate() - shift); return new Date(day - day.getTimezoneOffset() * 6e4).toISOString().slice(0, 10); };
+
+  // --- Leaving quickly: first, so that no fault below takes it away ---
+  // Replaces this page, so that "back" does not lead here. A frame may be forbidden to move the page around it: then a new
+  // page opens over it, and the frame goes.
+  const NEUTRAL = "https://www.wikipedia.org/";
+  function leave() {
+    if (store.get("wipe")) store.clear();
+    try { sessionStorage.clear(); } catch { /* none */ }
+    document.documentElement.replaceChildren();
+    document.title = "";
+    if (window.top !== window.self) {
+      try { window.top.location.replace(NEUTRAL); } catch { window.open(NEUTRAL, "_blank", "noopener"); }
+    }
+    location.replace(NEUTRAL);
+  }
+  one("#leave").addEventListener("click", leave);
+  let presses = [];
+  addEventListener("pointerdown", () => { presses = []; }, true);
+  addEventListener("keydown", (event) => {
+    if (event.key !== "Shift" || event.altKey || event.ctrlKey || event.metaKey) { presses = []; return; }
+    if (event.repeat) return;
+    presses = [...presses.filter((at) => event.timeStamp - at < 5000), event.timeStamp];
+    if (presses.length === 3) leave();
+  }, true);
 
   // --- Language: the browser's, where there are words for it. Asked once, as the page opens; then the page needs nothing more ---
   function speak(words, language) {
@@ -18,7 +42,7 @@
     all("#help-country option").forEach((option) => { option.textContent = option.value ? countries.of(option.value) : word("help.another"); });
     list(); drawMood();
   }
-  const language = (navigator.language || "en").slice(0, 2).toLowerCase();
+  const language = (navigator.language || "en").split("-")[0].toLowerCase();
   if (language !== "en") fetch(`interface/${language}.json`).then((got) => (got.ok ? got.json() : null)).then((words) => words && speak(words, language)).catch(() => { /* English stays */ });
 
   // --- Rooms: one is shown at a time, the chat being one of them ---
@@ -27,8 +51,7 @@
     const room = rooms.includes(name) ? name : "chat";
     all(".room").forEach((section) => { section.hidden = section.id !== room; });
     document.body.dataset.room = room;
-    all("#bar [data-room]").forEach((link) => link.toggleAttribute("aria-current", link.dataset.room === room));
-    all('#bar [aria-current=""]').forEach((link) => link.setAttribute("aria-current", "page"));
+    all("#bar [data-room]").forEach((link) => (link.dataset.room === room ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current")));
     if (room === "data") showData();
     if (focus && room !== "chat") one(`#${room}`).focus({ preventScroll: true });
     window.scrollTo(0, 0);
@@ -38,7 +61,6 @@
     history.replaceState(null, "", `#${link.dataset.room}`);  // the way back leads out of the page, not through its rooms
     enter(link.dataset.room, true);
   }));
-  enter(location.hash.slice(1));
 
   // --- Help now: to the lines, without the server ---
   function raiseHelp() {
@@ -48,6 +70,9 @@
     one("#help-lines").scrollIntoView({ block: "start" });
   }
   one("#need-help").addEventListener("click", raiseHelp);
+  one(".skip-link").addEventListener("click", (event) => { event.preventDefault(); raiseHelp(); });  // no entry in the history
+  addEventListener("keydown", (event) => { if (event.key === "Escape") one("#help").classList.remove("raised"); });
+  addEventListener("pointerdown", (event) => { if (!event.target.closest("#help, #need-help")) one("#help").classList.remove("raised"); });
 
   // --- Every three hours: that an AI answers (New York GBL 47, California SB 243) ---
   const HOURS = 3 * 36e5;
@@ -56,6 +81,7 @@
     if (Date.now() - told < HOURS) return;
     told = Date.now();
     one("#reminder").hidden = false;
+    one("#reminder p").textContent = word("bar.reminder");  // put there now, so that it is read aloud
   }, 30_000);
   one("#reminder button").addEventListener("click", () => { one("#reminder").hidden = true; });
 
@@ -80,7 +106,7 @@
   on("ground", (room, button) => {
     const senses = all(".senses li", room);
     sense = sense === senses.length ? -1 : sense + 1;
-    senses.forEach((item, i) => { item.classList.toggle("now", i === sense); item.toggleAttribute("aria-current", i === sense); });
+    senses.forEach((item, i) => { item.classList.toggle("now", i === sense); i === sense ? item.setAttribute("aria-current", "step") : item.removeAttribute("aria-current"); });
     say(room, sense === senses.length ? word("ground.end") : (senses[sense]?.textContent ?? ""));
     button.textContent = word(sense === senses.length ? "ground.again" : "ground.next");
   });
@@ -94,13 +120,20 @@
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       const values = valuesOf(form);
-      if (!Object.values(values).some(Boolean)) return;
-      const kept = isList ? store.add(name, { at: today(), ...values }) : store.set(name, values);
+      const empty = !Object.values(values).some(Boolean);
+      if (empty && isList) return;
+      const kept = isList ? store.add(name, { at: today(), ...values }) : empty ? store.remove(name) : store.set(name, values);
       say(form, word(kept ? "common.saved" : "common.not_saved"));
       if (isList && kept) { fill({}); list(); }
     });
     form.addEventListener("reset-form", () => fill(isList ? {} : store.get(name) || {}));
-    one('[data-do="delete"]', form).addEventListener("click", () => { if (!isList) store.remove(name); fill({}); say(form, ""); });
+    form.addEventListener("input", () => say(form, ""));
+    one('[data-do="delete"]', form).addEventListener("click", () => {
+      if (!isList && store.get(name) && !window.confirm(word("data.delete_sure"))) return;
+      if (!isList) store.remove(name);
+      fill({});
+      say(form, word("data.deleted"));
+    });
   }
   function list() {
     const place = one('[data-list="thought"]');
@@ -121,12 +154,17 @@
     if (!records.length) place.textContent = word("common.empty");
   }
   list();
-  on("print", (place) => { const room = place.closest(".room"); room.classList.add("printed"); window.print(); room.classList.remove("printed"); });
+  on("print", () => window.print());
+  addEventListener("beforeprint", () => all("#tools textarea").forEach((field) => { field.style.height = `${field.scrollHeight}px`; }));
+  addEventListener("afterprint", () => all("#tools textarea").forEach((field) => { field.style.height = ""; }));
 
   // --- Mood: one value a day, and a line of 30 days ---
   all("[data-mood]").forEach((button) => button.addEventListener("click", () => {
-    const others = (store.get("mood") || []).filter((entry) => entry.day !== today());
-    const kept = store.set("mood", [...others, { day: today(), value: Number(button.dataset.mood), note: one("#mood-note").value.trim() }]);
+    const before = (store.get("mood") || []).find((entry) => entry.day === today());
+    const others = (store.get("mood") || []).filter((entry) => entry !== before && entry.day !== today());
+    const note = one("#mood-note").value.trim() || before?.note || "";
+    const kept = store.set("mood", [...others, { day: today(), value: Number(button.dataset.mood), note }]);
+    if (kept) one("#mood-note").value = "";
     say(one("#mood"), word(kept ? "common.saved" : "common.not_saved"));
     drawMood();
   }));
@@ -155,7 +193,8 @@
       const score = answers.map(Number).reduce((a, b) => a + b, 0);
       const band = bands.filter(([from]) => score >= from).at(-1)[1];
       say(form, [word("check.result", score, questions.length * 3, band), word("check.meaning")].join(" "));
-      store.add("check", { at: today(), name: form.dataset.check, score });
+      const others = (store.get("check") || []).filter((entry) => entry.at !== today() || entry.name !== form.dataset.check);
+      store.set("check", [...others, { at: today(), name: form.dataset.check, score }]);
     }
     if (atRisk) { one(".said", form).textContent += ` ${word("check.crisis")}`; raiseHelp(); }
   }));
@@ -168,15 +207,22 @@
   on("copy", async (room) => {
     const field = one("#draft-text");
     field.select();
-    try { await navigator.clipboard.writeText(field.value); } catch { document.execCommand("copy"); }  // a frame may forbid the first
-    say(room, word("common.copied"));
+    let copied = true;
+    try { await navigator.clipboard.writeText(field.value); } catch { copied = document.execCommand("copy"); }  // a frame may forbid the first
+    say(room, copied ? word("common.copied") : word("common.not_saved"));
   });
 
   // --- My data ---
   const sections = () => {
     const lines = [];
     for (const name of ["plan", "sheet"]) if (store.get(name)) lines.push(`## ${word(`${name}.title`)}`, ...Object.entries(store.get(name)).filter(([, v]) => v).map(([key, value]) => `**${word(`${name}.${key}`)}**\n\n${value}`));
-    for (const name of ["thought", "mood", "check"]) if ((store.get(name) || []).length) lines.push(`## ${word(`bar.${name}`)}`, ...store.get(name).map((row) => Object.entries(row).filter(([, v]) => v !== "").map(([key, value]) => `- ${WORDS[`${name}.${key}`] ?? key}: ${value}`).join("\n")));
+    const moods = ["very_low", "low", "so_so", "good", "very_good"];
+    const told = {
+      thought: ({ at, ...record }) => `**${at}**\n\n${Object.entries(record).filter(([, v]) => v).map(([key, value]) => `- ${word(`thought.${key}`)} ${value}`).join("\n")}`,
+      mood: ({ day, value, note }) => `- ${day}: ${word(`mood.${moods[value - 1]}`)}${note ? `, ${note}` : ""}`,
+      check: ({ at, name, score }) => `- ${at}: ${word(`check.${name}`)}: ${score}`,
+    };
+    for (const name of Object.keys(told)) if ((store.get(name) || []).length) lines.push(`## ${word(`bar.${name}`)}`, store.get(name).map(told[name]).join("\n"));
     return lines.join("\n\n");
   };
   function showData() {
@@ -189,29 +235,39 @@
     link.href = URL.createObjectURL(new Blob([text], { type }));
     link.download = name;
     link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   }
-  const chatText = () => all("#chat .message").map((turn) =>
-    `${turn.classList.contains("user") ? "**Me**" : `**AI** (${word("data.chat_label")})`}\n\n${turn.innerText.trim()}`).join("\n\n");
+  function chatText() {
+    document.body.dataset.room = "chat";  // for a moment: what is not shown has no line ends
+    const turns = all("#chat .message").map((turn) =>
+      `${turn.classList.contains("user") ? "**Me**" : `**AI** (${word("data.chat_label")})`}\n\n${turn.innerText.trim()}`);
+    document.body.dataset.room = "data";
+    return turns.join("\n\n");
+  }
   on("export-json", () => download("my-data.json", store.json(), "application/json"));
   on("export-markdown", () => download("my-data.md", `# ${word("data.title")}\n\n${sections()}\n`, "text/markdown"));
   on("export-chat", () => download("chat.md", `${chatText()}\n`, "text/markdown"));
+  function showKept() {
+    all("[data-form]").forEach((form) => form.dispatchEvent(new Event("reset-form")));
+    list(); drawMood(); showData();
+  }
+  addEventListener("storage", showKept);  // another tab kept or deleted something
   one("#data-import").addEventListener("change", async (event) => {
     const file = event.target.files[0];
     if (!file) return;
     const loaded = store.load(await file.text());
     event.target.value = "";
-    all("[data-form]").forEach((form) => form.dispatchEvent(new Event("reset-form")));
-    list(); drawMood(); showData();
+    showKept();
     say(one("#data"), loaded ? word("data.imported", store.size()) : word("data.not_imported"));
   });
   one("#data-wipe").addEventListener("change", (event) => store.set("wipe", event.target.checked));
   on("delete-all", () => {
     if (!window.confirm(word("data.delete_sure"))) return;
     store.clear();
-    all("[data-form]").forEach((form) => form.dispatchEvent(new Event("reset-form")));
-    all("[data-check]").forEach((form) => form.reset());
-    list(); drawMood(); showData();
+    all("[data-check]").forEach((form) => { form.reset(); say(form, ""); });
+    ["#draft-to", "#draft-text", "#mood-note"].forEach((field) => { one(field).value = ""; });
+    all("#chat button").find((button) => /clear/i.test(button.getAttribute("aria-label") ?? button.title))?.click();
+    showKept();
     say(one("#data"), word("data.deleted"));
   });
   if (window.top !== window.self) {
@@ -219,23 +275,5 @@
     one("#direct a").href = one("#direct a").textContent = location.origin + location.pathname;
   }
 
-  // --- Leaving quickly ---
-  // Replaces this page, so that "back" does not lead here. A frame may be forbidden to move the page around it: then the frame goes.
-  const NEUTRAL = "https://www.wikipedia.org/";
-  function leave() {
-    if (store.get("wipe")) store.clear();
-    try { sessionStorage.clear(); } catch { /* none */ }
-    document.documentElement.replaceChildren();
-    document.title = "";
-    try { if (window.top !== window.self) window.top.location.replace(NEUTRAL); } catch { /* not allowed */ }
-    location.replace(NEUTRAL);
-  }
-  one("#leave").addEventListener("click", leave);
-  let presses = [];
-  document.addEventListener("keydown", (event) => {
-    if (event.key !== "Shift") { presses = []; return; }
-    if (event.repeat) return;
-    presses = [...presses.filter((at) => event.timeStamp - at < 5000), event.timeStamp];
-    if (presses.length === 3) leave();
-  });
+  enter(location.hash.slice(1));
 })();
