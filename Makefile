@@ -7,6 +7,7 @@
 # TORCH_INDEX=...  package index with PyTorch's CPU builds, where the usual one serves only CUDA builds
 
 PORT ?= 7860
+SAFETY := model_card/results/safety
 SOURCE ?= Amod/mental_health_counseling_conversations
 VENV := .venv
 BIN := $(VENV)/bin
@@ -44,6 +45,12 @@ results: $(VENV)/dev.done
 	@$(BIN)/python -m training.evaluate --adapter outputs/sweep/seed --out model_card/results/evaluation
 	@$(BIN)/python -m training.cost --evaluation model_card/results/evaluation/results.json \
 	  --run model_card/results/sweep/seed.json --out model_card/results/cost >/dev/null
+	@cat $(filter-out %second.jsonl,$(wildcard tests/screening/frozen/*.jsonl)) > outputs/frozen.jsonl
+	@$(BIN)/python -m support.screening report outputs/frozen.jsonl --plot outputs/frozen.png --json $(SAFETY)/frozen.json >/dev/null
+	@$(BIN)/python -m support.screening report tests/screening/frozen/en_second.jsonl --plot outputs/second.png \
+	  --json $(SAFETY)/second.json >/dev/null
+	@$(BIN)/python -m benchmarks.gate tests/screening/frozen_replies.tsv --json $(SAFETY)/gate_frozen.json >/dev/null
+	@$(BIN)/python -m benchmarks.gate tests/screening/frozen_replies_second.tsv --json $(SAFETY)/gate_second.json >/dev/null
 	@$(BIN)/python -m training.card --results model_card/results --out model_card/README.md --readme README.md
 
 bench: $(VENV)/run.done

@@ -20,6 +20,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined, UndefinedError
 
+from support.screening.report import wilson
 from training import TrainingError, cost, sweep
 from training.evaluation import judge
 from training.evaluation import results as tables
@@ -27,8 +28,9 @@ from training.evaluation.measures import MEASURES
 from training.prepare import HUB_ID as AMOD
 
 TEMPLATES = Path(__file__).parent.parent / "model_card"
-TEMPLATE, README, COMPLIANCE = (TEMPLATES / name for name in ("card.md.j2", "readme.md.j2", "compliance.yaml"))
-MARK = "<!-- results -->"
+TEMPLATE, README, SAFETY = (TEMPLATES / f"{name}.md.j2" for name in ("card", "readme", "safety"))
+COMPLIANCE = TEMPLATES / "compliance.yaml"
+MARKS = "<!-- safety -->", "<!-- results -->"  # each twice in README, around what is written anew
 LICENCES = {  # base model's Hub id begins with -> licence id on the Hub, sentence on the card
     "meta-llama/Llama-2-": (
         "llama2",
@@ -67,6 +69,17 @@ class Results:
     def cost(self) -> dict[str, Any]:
         return _read(self.folder / "cost" / "cost.json", "training.cost")
 
+    def safety(self) -> str:
+        """Markdown of what screening and gate find, through model_card/safety.md.j2."""
+        names = {"frozen": "support.screening report", "second": "support.screening report"}
+        screening = {name: _read(self.folder / "safety" / f"{name}.json", command) for name, command in names.items()}
+        gate = {name: _read(self.folder / "safety" / f"gate_{name}.json", "benchmarks.gate") for name in names}
+        found = {
+            name: {(kind["name"], kind["risk"]): (kind["found"], kind["rows"]) for kind in counts["kinds"]}
+            for name, counts in screening.items()
+        }
+        return _rendered(SAFETY, screening=screening, found=found, gate=gate, share=_share_of)
+
 
 def render(run_file: Path, licence: str = "", results: Results | None = None) -> ModelCard:
     """The model card for a run.
@@ -85,9 +98,8 @@ def render(run_file: Path, licence: str = "", results: Results | None = None) ->
         licence_id, sentence = licence_of(base, licence)
         amod = source == AMOD
         evaluation = results.evaluation() if results else None
-        # Not `ModelCard.from_template`: it renders a missing number as nothing.
-        environment = Environment(undefined=StrictUndefined, finalize=_not_null, keep_trailing_newline=True)
-        content = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        content = _rendered(
+            TEMPLATE,
             metadata=_metadata(base, licence_id, amod, evaluation).to_yaml(),
             **_measured(results, evaluation),
             compliance=yaml.safe_load(COMPLIANCE.read_text(encoding="utf-8")),
@@ -109,7 +121,7 @@ def render(run_file: Path, licence: str = "", results: Results | None = None) ->
 def _measured(results: Results | None, evaluation: dict[str, Any] | None) -> dict[str, Any]:
     """What the template shows beyond the run, ready to read."""
     if results is None or evaluation is None:
-        return {"evaluation": None, "sweep": "", "cost": ""}
+        return {"evaluation": None, "sweep": "", "cost": "", "safety": ""}
     apart = evaluation["differences"]["adapter"]
     for system in ("base", "adapter"):
         found = evaluation["systems"][system]["measures"]
@@ -122,8 +134,21 @@ def _measured(results: Results | None, evaluation: dict[str, Any] | None) -> dic
         "judged": judge.table(evaluation["judged"]),
         "sweep": sweep.table(results.sweep()) if results.whole else "",
         "cost": cost.table(results.cost()) if results.whole else "",
+        "safety": results.safety() if results.whole else "",
         "folder": f"{results.folder.name}/" if results.whole else "",
     }
+
+
+def _share_of(count: int, rows: int) -> str:
+    """A share with Wilson's 95 % interval."""
+    low, high = wilson(count, rows)
+    return f"{count / rows:.2f} ({low:.2f}-{high:.2f})"
+
+
+def _rendered(template: Path, **values: Any) -> str:
+    """A template filled; a value that is missing or null is an error. Not `ModelCard.from_template`: it renders nothing there."""
+    environment = Environment(undefined=StrictUndefined, finalize=_not_null, keep_trailing_newline=True)
+    return environment.from_string(template.read_text(encoding="utf-8")).render(**values)
 
 
 def _share(estimate: dict[str, float]) -> str:
@@ -131,26 +156,24 @@ def _share(estimate: dict[str, float]) -> str:
 
 
 def fill(readme: str, results: Results) -> str:
-    """README with the figures between its two `results` marks written anew.
+    """README with the figures between its marks written anew.
 
     Raises:
         TrainingError: the marks or a result file are missing.
     """
-    parts = readme.split(MARK)
-    if len(parts) != 3:
-        raise TrainingError(f"README must hold the line {MARK} twice, around its figures.")
-    evaluation, run = results.evaluation(), _read(results.run_file, "training.sweep")
+    run, measured = _read(results.run_file, "training.sweep"), _measured(results, results.evaluation())
     try:
-        block = (
-            Environment(undefined=StrictUndefined, finalize=_not_null)
-            .from_string(README.read_text(encoding="utf-8"))
-            .render(run=run, share=_share, **_measured(results, evaluation))
-        )
+        blocks = measured["safety"], _rendered(README, run=run, share=_share, **measured)
     except (KeyError, TypeError, UndefinedError) as error:
         raise TrainingError(
             f"A file in {results.folder} lacks a value that README shows ({error}); make it anew."
         ) from None
-    return f"{parts[0]}{MARK}\n{block.strip()}\n{MARK}{parts[2]}"
+    for mark, block in zip(MARKS, blocks, strict=True):
+        parts = readme.split(mark)
+        if len(parts) != 3:
+            raise TrainingError(f"README must hold the line {mark} twice, around its figures.")
+        readme = f"{parts[0]}{mark}\n{block.strip()}\n{mark}{parts[2]}"
+    return readme
 
 
 def _read(path: Path, command: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import Any, TextIO
 from support.crisis_lines import known_numbers
 from support.prompt import Message
 from support.screening import assess, check_reply, rules_version
-from support.screening.report import by_kind, plotted, table
+from support.screening.report import as_json, by_kind, plotted, table
 from support.screening.state import AT_RISK
 
 MOST_LINES = 10_000  # of one run; more are refused, so that a wrong file shows at once
@@ -40,6 +40,9 @@ def main(arguments: list[str] | None = None, source: Iterable[str] | None = None
             kinds = by_kind(_rows(file, _labelled))
         print(table(kinds), file=sink)
         print(plotted(kinds, options.plot), file=sys.stderr)
+        if options.json:
+            options.json.parent.mkdir(parents=True, exist_ok=True)
+            options.json.write_text(json.dumps(as_json(kinds), indent=2) + "\n", encoding="utf-8")
         return 0
     screen = _message_row if options.command == "messages" else _reply_row
     for row in _rows(sys.stdin if source is None else source, screen):
@@ -54,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("replies", help="check replies from stdin")
     report = commands.add_parser("report", help="recall and false positives by kind, with a plot")
     report.add_argument("file")
+    report.add_argument("--json", type=Path, help="where the counts are saved, for the model card and README")
     report.add_argument("--plot", type=Path, default=Path("screening-report.png"), help="where the plot is saved")
     return parser
 

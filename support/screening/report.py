@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,12 @@ def table(kinds: Sequence[Kind]) -> str:
         share = kind.found / kind.rows
         lines.append(f"{kind.name:<34}{kind.rows:>6}  {kind.measure:<15}{share:>11.3f}  {low:.3f} to {high:.3f}")
     return "\n".join(lines)
+
+
+def as_json(kinds: Sequence[Kind]) -> dict[str, Any]:
+    """The counts, and what was counted with."""
+    classifier = LEARNED["classifier"].state()["status"]
+    return {"rules": rules_version(), "classifier": classifier, "kinds": [asdict(kind) for kind in kinds]}
 
 
 def plotted(kinds: Sequence[Kind], path: Path) -> str:

@@ -176,6 +176,8 @@ def test_a_changed_result_changes_card_and_readme(results):
         ("evaluation/results.json", "training.evaluate"),
         ("sweep/seed.json", "training.sweep"),
         ("cost/cost.json", "training.cost"),
+        ("safety/frozen.json", "support.screening report"),
+        ("safety/gate_second.json", "benchmarks.gate"),
     ],
 )
 def test_a_result_that_is_not_there_fails_the_build(results, name, command):
