@@ -31,7 +31,7 @@ from training.evaluation import endpoints, measures, results
 from training.evaluation.answers import as_row, batched, kept, streamed, through_the_product
 
 LONGEST = 1024  # tokens of a row whose loss is measured
-TIMED = 10  # questions asked one at a time, to see how long an answer takes
+TIMED = 6  # questions asked one at a time, to see how long an answer takes
 AT_RISK = Path(__file__).parent.parent.parent / "tests" / "screening" / "frozen" / "en.jsonl"
 RISKY = 40  # messages of that file
 SEED = 0
