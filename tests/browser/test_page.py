@@ -98,12 +98,14 @@ def test_what_makes_contact_hard_by_button(app, open_page, shoot):
 
 def test_the_safety_protocol_is_linked_and_readable(app, open_page, shoot):
     page = open_page(app.url)
-    page.get_by_role("link", name="How this chat is kept safe").click()
-    page.wait_for_selector("h1")
-    assert "Safety protocol" in page.title() and page.locator("table").count() >= 2
-    shoot(page, "protocol")
-    page.get_by_role("link", name="Back to the chat").click()
-    page.wait_for_selector("#help")
+    with page.expect_popup() as opened:  # beside the chat, which would be lost otherwise
+        page.get_by_role("link", name="How this chat is kept safe").click()
+    protocol = opened.value
+    protocol.wait_for_selector("h1")
+    assert "Safety protocol" in protocol.title() and protocol.locator("table").count() >= 2
+    shoot(protocol, "protocol")
+    protocol.get_by_role("link", name="Back to the chat").click()
+    protocol.wait_for_selector("#help")
 
 
 def test_stop_ends_the_writing_and_keeps_what_was_shown(app, open_page):

@@ -173,7 +173,10 @@ def test_a_run_whose_machine_is_gone_goes_on_from_the_hub(hub, tmp_path, tiny_mo
     assert re.search(r"Found the checkpoint of step [48] .*\nGoing on from checkpoint-[48]", done.stderr)
     files = hub.repos["tester/counsel"].files
     assert json.loads(files["run.json"])["resumed"] is True and "adapter_model.safetensors" in files
-    assert not [path for path in files if path.startswith("last-checkpoint/")]
+    assert "last-checkpoint/trainer_state.json" in files, "a session that ends now need not train again"
+    done = run(hub, tmp_path, str(tmp_path / "adapter"), "--repo", "counsel", "--licence", "apache-2.0")
+    assert done.returncode == 0
+    assert not [path for path in hub.repos["tester/counsel"].files if path.startswith("last-checkpoint/")]
 
 
 @pytest.mark.parametrize(("faults", "calls"), [(2, 3), (9, 4)])
