@@ -55,6 +55,7 @@ def ours(recipe: Recipe) -> dict[str, float]:
 
 def theirs(recipe: Recipe) -> dict[str, float]:
     """TRL as its documentation starts: prompt and completion, a LoraConfig, a quantised base."""
+    import torch
     from datasets import Dataset
     from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
@@ -83,6 +84,7 @@ def theirs(recipe: Recipe) -> dict[str, float]:
             per_device_train_batch_size=recipe.batch_size,
             gradient_accumulation_steps=recipe.gradient_accumulation,
             max_steps=recipe.max_steps,
+            use_cpu=not torch.cuda.is_available(),  # it refuses its own default of bf16 where there is no card and nobody says so
             include_num_input_tokens_seen="non_padding",
             save_strategy="no",
             report_to="none",

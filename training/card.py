@@ -123,10 +123,10 @@ def _measured(results: Results | None, evaluation: dict[str, Any] | None) -> dic
     if results is None or evaluation is None:
         return {"evaluation": None, "sweep": "", "cost": "", "safety": ""}
     apart = evaluation["differences"]["adapter"]
-    for system in ("base", "adapter"):
-        found = evaluation["systems"][system]["measures"]
-        if missing := [name for name in MEASURES if not math.isfinite(found[name]["mean"])]:
-            raise KeyError(missing[0])
+    for system in (evaluation["systems"]["base"], evaluation["systems"]["adapter"]):
+        shown = [system["measures"][name] for name in MEASURES] + [system[group][name] for group, name in tables.FACTS]
+        if not all(math.isfinite(estimate[key]) for estimate in shown for key in ("mean", "low", "high")):
+            raise KeyError("a number that is none")
     return {
         "evaluation": evaluation,
         "evaluation_table": f"{tables.table(evaluation)}\n{tables.facts_table(evaluation)}",

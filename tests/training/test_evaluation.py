@@ -158,7 +158,7 @@ def test_the_table_says_what_was_not_measured():
     lines = results.table(found).splitlines()
     assert len(lines) == 5 and "not measured" in lines[2] and "0.500 (0.400 to 0.600)" in lines[2]
     assert lines[4].startswith("| shown to a person: words")
-    assert "| withheld for: romance | 0.500 (0.400 to 0.600) | 0.000" in results.facts_table(found)
+    assert "| withheld for: romance | 0.500 (0.400 to 0.600) | none |" in results.facts_table(found)
 
 
 # --- Kept answers ---

@@ -146,8 +146,7 @@ def facts_table(results: Mapping[str, Any]) -> str:
         if any(name in system.get(group, {}) for system in systems.values()):
             lines.append([about, *(_cell(system.get(group, {}).get(name)) for system in systems.values())])
     for problem in dict.fromkeys(problem for system in systems.values() for problem in system["problems"]):
-        none = {"mean": 0.0, "low": 0.0, "high": 0.0}
-        cells = [_cell(system["problems"].get(problem, none)) for system in systems.values()]
+        cells = [_cell(found) if (found := system["problems"].get(problem)) else "none" for system in systems.values()]
         lines.append([f"withheld for: {problem.replace('_', ' ')}", *cells])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
