@@ -161,8 +161,8 @@ def fill(readme: str, results: Results) -> str:
     Raises:
         TrainingError: the marks or a result file are missing.
     """
-    run, measured = _read(results.run_file, "training.sweep"), _measured(results, results.evaluation())
     try:
+        run, measured = _read(results.run_file, "training.sweep"), _measured(results, results.evaluation())
         blocks = measured["safety"], _rendered(README, run=run, share=_share, **measured)
     except (KeyError, TypeError, UndefinedError) as error:
         raise TrainingError(

@@ -195,8 +195,13 @@ def test_a_number_that_is_not_in_the_results_fails_the_build(results):
     file.write_text(json.dumps(found), encoding="utf-8")
     with pytest.raises(TrainingError, match="lacks a value"):
         card.render(results.run_file, results=results)
+    with pytest.raises(TrainingError, match="lacks a value"):
+        card.fill((ROOT / "README.md").read_text(encoding="utf-8"), results)
+
+
+def test_a_readme_without_marks_is_refused():
     with pytest.raises(TrainingError, match="twice"):
-        card.fill("A README without marks.", results)
+        card.fill("A README without marks.", card.Results(RESULTS))
 
 
 def test_every_law_names_tests_that_are_there():
