@@ -58,7 +58,7 @@ def theirs(recipe: Recipe) -> dict[str, float]:
     import torch
     from datasets import Dataset
     from peft import LoraConfig
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig, SFTTrainer  # type: ignore  # it loads its names when they are asked for
 
     from support import prompt
 
