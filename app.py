@@ -39,7 +39,7 @@ log = logging.getLogger("app")
 
 
 def _translated() -> gr.I18n:
-    """For Gradio's parts: `WORDS("chat.send")` is resolved in the browser. Gradio 6.31 has no Italian: it stays English there."""
+    """For Gradio's parts: WORDS("chat.start") is resolved in the browser. Gradio 6.31 has no Italian: it stays English there."""
     chat = {
         language: {key: text for key, text in page.words(language).items() if key.startswith("chat.")}
         for language in page.LANGUAGES
@@ -335,7 +335,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "footer_links": ["api"],
         "max_threads": 100,
         "app_kwargs": {
-            "middleware": [Middleware(page.AroundGradio, html=page.help_panel(settings) + page.tools())],
+            "middleware": [Middleware(page.AroundGradio, html=page.help_panel(settings) + page.tools(TITLE))],
             "routes": [Route("/safety", page.protocol), Route("/interface/{language}.json", page.interface)],
         },
         "i18n": WORDS,

@@ -1,6 +1,6 @@
 """The plain HTML around Gradio's part of the page: the help panel, the tools, and pages of text.
 
-    page = AroundGradio(app, html=help_panel(settings) + tools())
+    page = AroundGradio(app, html=help_panel(settings) + tools(title))
 
 It is there before any script, model or queue, and without them. Words stand in assets/interface, one file a language: the page is
 served in English, and its script puts the words of the browser's language in their places.
@@ -59,7 +59,7 @@ def problem() -> str | None:
 
 def spoken(key: str, *given: str) -> Markup:
     """The English words of a key, marked so that the page's script can put another language's there."""
-    text = words("en")[key]
+    text = words("en")[key] if key in words("en") else " ".join(given) or key  # a number is shown whatever is wrong
     for i, value in enumerate(given):
         text = text.replace(f"{{{i}}}", value)
     marks = Markup("").join(Markup(' data-t{}="{}"').format(i, value) for i, value in enumerate(given))
@@ -84,13 +84,13 @@ def help_panel(settings: Settings) -> bytes:
     ).encode()
 
 
-def tools() -> bytes:
+def tools(title: str) -> bytes:
     """The tools beside the chat, with their scripts: they ask the server for nothing but the words of another language."""
     questionnaires = yaml.safe_load((ASSETS / "tools" / "questionnaires.yaml").read_text(encoding="utf-8"))
     data = f"const WORDS = {json.dumps(words('en'))};\nconst QUESTIONNAIRES = {json.dumps(questionnaires)};\n"
     code = [(ASSETS / "tools" / name).read_text(encoding="utf-8") for name in ("store.js", "tools.js")]
     scripts = (data + "\n".join(code)).replace("</", "<\\/")  # no text may end the script
-    return _rendered("tools/tools.html.j2", questionnaires=questionnaires, scripts=scripts).encode()
+    return _rendered("tools/tools.html.j2", title=title, questionnaires=questionnaires, scripts=scripts).encode()
 
 
 def interface(request: Request) -> Response:

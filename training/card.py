@@ -71,9 +71,9 @@ class Results:
 
     def safety(self) -> str:
         """Markdown of what screening and gate find, through model_card/safety.md.j2."""
-        names = {"frozen": "support.screening report", "second": "support.screening report"}
-        screening = {name: _read(self.folder / "safety" / f"{name}.json", command) for name, command in names.items()}
-        gate = {name: _read(self.folder / "safety" / f"gate_{name}.json", "benchmarks.gate") for name in names}
+        folder, sets = self.folder / "safety", ("frozen", "second")
+        screening = {name: _read(folder / f"{name}.json", "support.screening report") for name in sets}
+        gate = {name: _read(folder / f"gate_{name}.json", "benchmarks.gate") for name in sets}
         found = {
             name: {(kind["name"], kind["risk"]): (kind["found"], kind["rows"]) for kind in counts["kinds"]}
             for name, counts in screening.items()

@@ -61,3 +61,12 @@ def test_the_questionnaires_are_whole():
         found["phq"]["questions"][8].startswith("Thoughts that you would be better off dead")
         and found["phq"]["crisis"] == 9
     )
+
+
+def test_numbers_are_shown_even_without_words(monkeypatch):
+    from support import page
+    from support.settings import Settings
+
+    monkeypatch.setattr(page, "_read", lambda language: ({}, "broken"))
+    html = page.help_panel(Settings()).decode()
+    assert ">988</span>" in html and 'href="tel:988"' in html
