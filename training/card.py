@@ -1,10 +1,10 @@
-"""Result files -> the adapter's model card, through model_card/card.md.j2, and the figures in README.
+"""Result files -> the model card of an adapter, and the figures in README, through the templates in model_card/.
 
     python -m training.card --run outputs/adapter/run.json --out outputs/adapter/README.md
     python -m training.card --results model_card/results --out model_card/README.md --readme README.md
 
-Every number comes from a result file; one that is missing is an error, never a blank. With `--results` the files of evaluation,
-sweep and cost must all be there, and the run is the sweep's `seed`. Knows nothing about training, and uploads nothing.
+Every number comes from a result file; one that is missing is an error, never a blank. With `--results` all files in `COMMANDS`
+must be there, and the run is the sweep's `seed`. Knows nothing about training, and uploads nothing.
 """
 
 from __future__ import annotations
@@ -28,9 +28,30 @@ from training.evaluation.measures import MEASURES
 from training.prepare import HUB_ID as AMOD
 
 TEMPLATES = Path(__file__).parent.parent / "model_card"
-TEMPLATE, README, SAFETY = (TEMPLATES / f"{name}.md.j2" for name in ("card", "readme", "safety"))
 COMPLIANCE = TEMPLATES / "compliance.yaml"
-MARKS = "<!-- safety -->", "<!-- results -->"  # each twice in README, around what is written anew
+BLOCKS = (
+    "start",
+    "safety",
+    "results",
+    "speed",
+)  # templates; README holds <!-- start --> twice, around what is written anew
+COMMANDS = {  # result file -> the command that writes it
+    "sweep/seed": "training.sweep",
+    "evaluation/results": "training.evaluate",
+    "cost/cost": "training.cost",
+    "safety/frozen": "support.screening report --json",
+    "safety/second": "support.screening report --json",
+    "safety/everyday": "support.screening report --json",
+    "safety/asked": "benchmarks.asked --json",
+    "safety/replies": "benchmarks.replies --json",
+    "safety/read": "benchmarks.replies --out",
+    "safety/gate_frozen": "benchmarks.gate --json",
+    "safety/gate_second": "benchmarks.gate --json",
+    "speed/start": "benchmarks.start --json",
+    "speed/quantization": "benchmarks.quantization --json",
+    "speed/screening": "benchmarks.screening --json",
+    "speed/training": "benchmarks.training --json",
+}
 LICENCES = {  # base model's Hub id begins with -> licence id on the Hub, sentence on the card
     "meta-llama/Llama-2-": (
         "llama2",
@@ -44,41 +65,40 @@ DEMONSTRATION = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 @dataclass(frozen=True)
 class Results:
-    """A folder of results: which command writes what. That of a published adapter holds no more than its evaluation.
+    """A folder of results, as `COMMANDS` names them. That of a published adapter holds no more than its evaluation.
 
     Raises:
         TrainingError: on reading a file that is not there, with the command that makes it.
     """
 
     folder: Path
-    whole: bool = True  # sweep and cost are there too
+    whole: bool = True  # more than the evaluation is there
 
     @property
     def run_file(self) -> Path:
         return self.folder / "sweep" / "seed.json"
 
-    def evaluation(self) -> dict[str, Any]:
-        return _read(self.folder / "evaluation" / "results.json", "training.evaluate")
+    def read(self, name: str) -> dict[str, Any]:
+        """The result file of this name in `COMMANDS`."""
+        return _read(self.folder / f"{name}.json", COMMANDS[name])
+
+    def group(self, folder: str) -> dict[str, dict[str, Any]]:
+        """Name -> result file, of those in this folder."""
+        return {name.removeprefix(f"{folder}/"): self.read(name) for name in COMMANDS if name.startswith(f"{folder}/")}
 
     def sweep(self) -> dict[str, dict[str, Any]]:
         """Name -> run.json, `seed` first."""
-        _read(self.run_file, "training.sweep")
-        files = sorted(self.run_file.parent.glob("*.json"), key=lambda file: (file != self.run_file, file.name))
-        return {file.stem: _read(file, "training.sweep") for file in files}
-
-    def cost(self) -> dict[str, Any]:
-        return _read(self.folder / "cost" / "cost.json", "training.cost")
+        others = sorted(file for file in self.run_file.parent.glob("*.json") if file != self.run_file)
+        return {"seed": self.read("sweep/seed"), **{file.stem: _read(file, "training.sweep") for file in others}}
 
     def safety(self) -> str:
         """Markdown of what screening and gate find, through model_card/safety.md.j2."""
-        folder, sets = self.folder / "safety", ("frozen", "second")
-        screening = {name: _read(folder / f"{name}.json", "support.screening report") for name in sets}
-        gate = {name: _read(folder / f"gate_{name}.json", "benchmarks.gate") for name in sets}
+        files = self.group("safety")
         found = {
-            name: {(kind["name"], kind["risk"]): (kind["found"], kind["rows"]) for kind in counts["kinds"]}
-            for name, counts in screening.items()
+            name: {(kind["name"], kind["risk"]): (kind["found"], kind["rows"]) for kind in files[name]["kinds"]}
+            for name in ("frozen", "second", "everyday")
         }
-        return _rendered(SAFETY, screening=screening, found=found, gate=gate, share=_share_of)
+        return _rendered("safety", **files, found=found, share=_share_of)
 
 
 def render(run_file: Path, licence: str = "", results: Results | None = None) -> ModelCard:
@@ -97,9 +117,9 @@ def render(run_file: Path, licence: str = "", results: Results | None = None) ->
         base, source = run["base_model"], run["data"]["source"]
         licence_id, sentence = licence_of(base, licence)
         amod = source == AMOD
-        evaluation = results.evaluation() if results else None
+        evaluation = results.read("evaluation/results") if results else None
         content = _rendered(
-            TEMPLATE,
+            "card",
             metadata=_metadata(base, licence_id, amod, evaluation).to_yaml(),
             **_measured(results, evaluation),
             compliance=yaml.safe_load(COMPLIANCE.read_text(encoding="utf-8")),
@@ -133,7 +153,7 @@ def _measured(results: Results | None, evaluation: dict[str, Any] | None) -> dic
         "worse": [MEASURES[name].about for name, found in apart.items() if tables.verdict(name, found) == "worse"],
         "judged": judge.table(evaluation["judged"]),
         "sweep": sweep.table(results.sweep()) if results.whole else "",
-        "cost": cost.table(results.cost()) if results.whole else "",
+        "cost": cost.table(results.read("cost/cost")) if results.whole else "",
         "safety": results.safety() if results.whole else "",
         "folder": f"{results.folder.name}/" if results.whole else "",
     }
@@ -145,10 +165,19 @@ def _share_of(count: int, rows: int) -> str:
     return f"{count / rows:.2f} ({low:.2f}-{high:.2f})"
 
 
-def _rendered(template: Path, **values: Any) -> str:
+def _where(found: dict[str, Any]) -> str:
+    """The machine on which a result file was measured, and the day."""
+    machine = found["measured"]["machine"]
+    card = "" if machine["device"] == "cpu" else f"{machine['device']}, "
+    bf16 = "with" if machine["bf16"] else "without"
+    return f"{card}{machine['cores']} cores of {machine['processor']} {bf16} bf16, {found['measured']['date']}"
+
+
+def _rendered(template: str, **values: Any) -> str:
     """A template filled; a value that is missing or null is an error. Not `ModelCard.from_template`: it renders nothing there."""
     environment = Environment(undefined=StrictUndefined, finalize=_not_null, keep_trailing_newline=True)
-    return environment.from_string(template.read_text(encoding="utf-8")).render(**values)
+    text = (TEMPLATES / f"{template}.md.j2").read_text(encoding="utf-8")
+    return environment.from_string(text).render(**values, where=_where)
 
 
 def _share(estimate: dict[str, float]) -> str:
@@ -162,13 +191,15 @@ def fill(readme: str, results: Results) -> str:
         TrainingError: the marks or a result file are missing.
     """
     try:
-        run, measured = _read(results.run_file, "training.sweep"), _measured(results, results.evaluation())
-        blocks = measured["safety"], _rendered(README, run=run, share=_share, **measured)
+        evaluation = results.read("evaluation/results")
+        values = {**_measured(results, evaluation), "run": results.read("sweep/seed"), "speed": results.group("speed")}
+        blocks = {name: values["safety"] if name == "safety" else _rendered(name, **values) for name in BLOCKS}
     except (KeyError, TypeError, UndefinedError) as error:
         raise TrainingError(
             f"A file in {results.folder} lacks a value that README shows ({error}); make it anew."
         ) from None
-    for mark, block in zip(MARKS, blocks, strict=True):
+    for name, block in blocks.items():
+        mark = f"<!-- {name} -->"
         parts = readme.split(mark)
         if len(parts) != 3:
             raise TrainingError(f"README must hold the line {mark} twice, around its figures.")
@@ -181,7 +212,7 @@ def _read(path: Path, command: str) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise TrainingError(
-            f"There is no {path}, so the card would lack numbers; run `python -m {command}` first."
+            f"There is no {path}, so numbers would be without their source; write it with `python -m {command}` first."
         ) from None
     except ValueError as error:
         raise TrainingError(f"{path} is not JSON ({error}); write it anew with `python -m {command}`.") from None

@@ -101,7 +101,7 @@ def _evaluation_of(folder: Path) -> card.Results | None:
     results = card.Results(folder, whole=False)
     if not (folder / "evaluation" / "results.json").exists():
         return None
-    measured = results.evaluation()["systems"].get("adapter", {}).get("adapter_sha256")
+    measured = results.read("evaluation/results")["systems"].get("adapter", {}).get("adapter_sha256")
     if measured != hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest():
         raise TrainingError(
             f"{folder / 'evaluation'} measured another adapter; run training.evaluate again, or delete it."
