@@ -13,6 +13,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
@@ -22,17 +23,18 @@ import spaces  # noqa: F401  # before torch touches CUDA, as ZeroGPU needs it
 import gradio as gr
 from gradio.components.chatbot import ChatbotDataMessages
 from starlette.middleware import Middleware
+from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from support import conversation, engines, page, replies, screening
+from support import conversation, doctor, engines, page, screening
 from support import crisis_lines as lines
 from support.conversation import BadRequest, Reply
 from support.engines import GenerationParams
+from support.health import problems, report
+from support.languages import language_of, texts_of_user
 from support.settings import Settings, SettingsError
 
 TITLE = "LLM-Assisted Mental Health Support"
-WAITING = "_Reading your message…_"
-WAITING_FOR_MODEL = "_The model is still loading. This can take a minute. The help panel works already._"
 OPENERS = ("opener_stress", "opener_lonely", "opener_fight", "opener_sleep")
 
 log = logging.getLogger("app")
@@ -48,12 +50,14 @@ def _translated() -> gr.I18n:
 
 
 WORDS = _translated()
+SIGNS_OF_LIFE = {
+    f"_{page.words(language)[key]}_" for language in page.LANGUAGES for key in ("chat.reading", "chat.model_loading")
+}
 
 
 def build(settings: Settings, engine: engines.Engine) -> gr.Blocks:
     """The page and the endpoints, for an engine that may still be loading."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 600)) as demo:
-        gr.Markdown(str(WORDS("chat.masthead")), elem_id="masthead")
         with gr.Walkthrough(selected=0) as steps:
             with gr.Step(WORDS("chat.about"), id=0):
                 _consent(demo, steps)
@@ -77,7 +81,6 @@ def _consent(demo: gr.Blocks, steps: gr.Walkthrough) -> None:
 
 
 def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
-    status = gr.Markdown(elem_id="status")
     chatbot = gr.Chatbot(
         label="Chat with an AI",
         show_label=False,
@@ -97,7 +100,7 @@ def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
         placeholder=str(WORDS("chat.message_hint")),
         lines=1,
         max_lines=6,
-        submit_btn="Send",
+        submit_btn=WORDS("chat.send"),
         stop_btn=False,
         elem_id="message",
     )
@@ -106,11 +109,9 @@ def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
         receipt = gr.JSON(show_label=False, value={})
     with gr.Accordion(WORDS("chat.advanced"), open=False):
         defaults = GenerationParams()
-        max_new_tokens = gr.Slider(16, 1024, settings.max_new_tokens, step=16, label="Longest reply (tokens)")
-        temperature = gr.Slider(
-            0, 2, defaults.temperature, step=0.05, label="Temperature (0: always the likeliest words)"
-        )
-        top_p = gr.Slider(0.05, 1, defaults.top_p, step=0.05, label="Top-p")
+        max_new_tokens = gr.Slider(16, 1024, settings.max_new_tokens, step=16, label=WORDS("chat.longest"))
+        temperature = gr.Slider(0, 2, defaults.temperature, step=0.05, label=WORDS("chat.temperature"))
+        top_p = gr.Slider(0.05, 1, defaults.top_p, step=0.05, label=WORDS("chat.top_p"))
 
     country = gr.Textbox(visible=False)
     given = [message, chatbot, country, max_new_tokens, temperature, top_p]
@@ -119,10 +120,11 @@ def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
     def talk(text: Any, earlier: Any, country: str, *params: Any) -> Iterator[tuple]:
         earlier = _turns(earlier)
         chat = [*earlier, {"role": "user", "content": text if isinstance(text, str) else ""}]
-        yield gr.Textbox(value="", submit_btn=False, stop_btn=True), [*chat, _sign_of_life(engine)], {}
+        waiting = _sign_of_life(engine, chat)
+        yield gr.Textbox(value="", submit_btn=False, stop_btn=True), [*chat, waiting], {}
         replied = conversation.respond(text, earlier, country, engine=engine, params=GenerationParams.clamped(*params))
         for reply in replied:
-            turn = _shown(reply) if reply.text else _sign_of_life(engine)
+            turn = _shown(reply) if reply.text else _sign_of_life(engine, chat)
             yield gr.skip(), [*chat, turn], _why(reply)
         yield _ready_to_send(), gr.skip(), gr.skip()
 
@@ -150,21 +152,12 @@ def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
         *(button.click(talk, given, shown, js=_with_country(2, says=button.elem_id), **private) for button in openers),
         chatbot.option_select(choice, given[1:], shown, js=_with_country(1), **private),
     ]
+    receipt.change(None, receipt, None, js="(receipt) => showRisk(receipt)")  # the help panel rises where there is risk
     # Cancelling closes respond's iterator, and that ends the model's writing within one token.
     message.stop(_stopped, chatbot, [message, chatbot], cancels=answers, **{**private, "queue": False})
     chatbot.undo(_undone, chatbot, [message, chatbot], **{**private, "queue": False})
     chatbot.clear(
         lambda: (_ready_to_send(), {}), None, [message, receipt], cancels=answers, **{**private, "queue": False}
-    )
-
-    # Asked once a page, and again while the model loads.
-    timer = gr.Timer(1.5)
-    gr.on(
-        [demo.load, timer.tick],
-        lambda: (_status(engine), gr.Timer(active=_loading(engine))),
-        None,
-        [status, timer],
-        **private,
     )
 
 
@@ -229,33 +222,17 @@ def _endpoints(settings: Settings, engine: engines.Engine) -> None:
         Returns:
             status (ok, or degraded when a part does not work), and each part's state
         """
-        model, problems = engine.describe(), _problems()
-        return {
-            "status": "degraded" if problems or model["status"] == "unavailable" else "ok",
-            "model": model,
-            "rules_version": conversation.rules_version(),
-            **{part: learned.state()["status"] for part, learned in screening.LEARNED.items()},
-            "problems": problems,
-        }
+        return report(engine)
 
     for function in (chat, screen, crisis_lines, health):
         gr.api(function, concurrency_limit=None)
 
 
-def _problems() -> dict[str, str]:
-    """Part -> what is wrong with it; empty where nothing is. Also loads rules, lines and texts, so that no message waits."""
-    parts = {
-        "crisis_lines": lines.problem(),
-        "interface": page.problem(),
-        "replies": replies.problem(),
-        "screening": screening.problem(),
-        **{part: learned.state()["problem"] for part, learned in screening.LEARNED.items()},
-    }
-    return {part: problem for part, problem in parts.items() if problem}
-
-
-def _sign_of_life(engine: engines.Engine) -> dict[str, str]:
-    return {"role": "assistant", "content": WAITING_FOR_MODEL if _loading(engine) else WAITING}
+def _sign_of_life(engine: engines.Engine, chat: list) -> dict[str, str]:
+    """What stands where the reply will be, in the person's language."""
+    words = page.words(language_of(texts_of_user(chat)))
+    loading = engine.describe()["status"] == "loading"
+    return {"role": "assistant", "content": f"_{words['chat.model_loading' if loading else 'chat.reading']}_"}
 
 
 def _shown(reply: Reply) -> dict[str, Any]:
@@ -270,11 +247,11 @@ def _turns(chat: Any) -> list:
         turns = conversation.read_history(chat)
     except BadRequest as bad:
         raise gr.Error(str(bad), print_exception=False) from None
-    return [turn for turn in turns if turn["content"] not in (WAITING, WAITING_FOR_MODEL)]
+    return [turn for turn in turns if turn["content"] not in SIGNS_OF_LIFE]
 
 
 def _ready_to_send() -> gr.Textbox:
-    return gr.Textbox(submit_btn="Send", stop_btn=False)
+    return gr.Textbox(submit_btn=WORDS("chat.send"), stop_btn=False)
 
 
 def _stopped(chat: Any) -> tuple[gr.Textbox, list]:
@@ -283,7 +260,9 @@ def _stopped(chat: Any) -> tuple[gr.Textbox, list]:
 
 def _undone(event: gr.UndoData, chat: Any) -> tuple[gr.Textbox, list]:
     turns = _turns(chat)
-    return gr.Textbox(value=turns[event.index]["content"], submit_btn="Send", stop_btn=False), turns[: event.index]
+    return gr.Textbox(value=turns[event.index]["content"], submit_btn=WORDS("chat.send"), stop_btn=False), turns[
+        : event.index
+    ]
 
 
 def _why(reply: Reply) -> dict[str, Any]:
@@ -298,30 +277,7 @@ def _with_country(position: int, says: str = "") -> str:
     return f"(...given) => {{ {words}{country}return given; }}"
 
 
-def _loading(engine: engines.Engine) -> bool:
-    return engine.describe()["status"] == "loading"
-
-
-def _status(engine: engines.Engine) -> str:
-    """Which model answers, and what does not work, in plain sentences."""
-    off = [learned.name for learned in screening.LEARNED.values() if learned.state()["status"] == "off"]
-    without = f'<span class="problem">Off: {", ".join(off)}. The rules work.</span> ' if off else ""
-    return without + _model(engine)
-
-
-def _model(engine: engines.Engine) -> str:
-    described = engine.describe()
-    if described["status"] == "loading":
-        return "The model is loading. The help panel works already."
-    if described["status"] == "unavailable":
-        return f'<span class="problem">No model answers now.</span> {described["problem"]} The help panel works.'
-    adapter = f", with the adapter {described['adapter']}" if described["adapter"] else ""
-    kind = " It is a **small demonstration model**: it makes mistakes, and it shows the product, not its quality."
-    precision = f" ({described['quantization']}, {described['device']})" if described["quantization"] else ""
-    return f"Answers come from {described['model']}{adapter}{precision}.{kind if described['demonstration'] else ''}"
-
-
-def launch_options(settings: Settings) -> dict[str, Any]:
+def launch_options(settings: Settings, engine: engines.Engine) -> dict[str, Any]:
     """Gradio's defaults that keep or send what people write are off; see README, "Privacy"."""
     return {
         "server_name": settings.host,
@@ -332,11 +288,17 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "ssr_mode": False,
         "share": False,
         "mcp_server": True,
+        "favicon_path": page.ASSETS / "favicon.svg",
         "footer_links": ["api"],
         "max_threads": 100,
         "app_kwargs": {
-            "middleware": [Middleware(page.AroundGradio, html=page.help_panel(settings) + page.tools(TITLE))],
-            "routes": [Route("/safety", page.protocol), Route("/interface/{language}.json", page.interface)],
+            "middleware": [Middleware(page.AroundGradio, html=page.help_panel(settings) + page.tools())],
+            "routes": [
+                Route("/safety", page.protocol),
+                Route("/interface/{language}.json", page.interface),
+                Route("/health", lambda _: JSONResponse(report(engine))),
+                Route("/doctor", lambda _: JSONResponse([asdict(check) for check in doctor.checks(settings, engine)])),
+            ],
         },
         "i18n": WORDS,
         "theme": gr.themes.Soft(primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"]),
@@ -363,14 +325,15 @@ def main() -> None:
         settings = Settings.from_env()
     except SettingsError as error:
         raise SystemExit(f"Configuration: {error}") from None
-    for part, problem in _problems().items():
+    for part, problem in problems().items():
         log.error("%s: %s Help is shown in its place.", part, problem)
     screening.import_libraries()
     threading.Thread(target=_warm, name="classifiers", daemon=True).start()
     _keep_words_out_of_errors()
-    demo = build(settings, engines.start(settings))
+    engine = engines.start(settings)
+    demo = build(settings, engine)
     demo.queue(max_size=None, default_concurrency_limit=None)
-    demo.launch(**launch_options(settings))
+    demo.launch(**launch_options(settings, engine))
 
 
 if __name__ == "__main__":

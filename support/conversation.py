@@ -113,6 +113,8 @@ def _answer(message: Any, history: Any, country: str, engine: Engine, params: Ge
         receipt["evidence"].insert(0, f"request.{request}")
         receipt["choices"] = replies.choices(request, language)
         yield Reply(replies.request(request, country, len(said), language), receipt)
+    elif language != screening.SPOKEN:  # no gate could read what the model would write in it
+        yield Reply(replies.other_language(country, language), receipt)
     else:
         yield from _from_model(turns, assessment, country, language, engine, params)
 

@@ -1,4 +1,5 @@
-// The tools beside the chat. No request is made here: everything works once the page is there, with no server and no model.
+// The tools beside the chat. They make no request: everything works once the page is there, with no server and no model. Only what
+// is about the server (the words of another language, the state of the model) is asked of it.
 (() => {
   const one = (selector, within = document) => within.querySelector(selector);
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
@@ -40,7 +41,7 @@
     all("#help, #bar, #tools, #reminder, gradio-app").forEach((part) => { part.lang = language; part.dir = language === "ar" ? "rtl" : "ltr"; });
     const countries = new Intl.DisplayNames([language], { type: "region" });
     all("#help-country option").forEach((option) => { option.textContent = option.value ? countries.of(option.value) : word("help.another"); });
-    list(); drawMood();
+    list(); drawMood(); showStatus();
   }
   const language = (navigator.language || "en").split("-")[0].toLowerCase();
   if (language !== "en") fetch(`interface/${language}.json`).then((got) => (got.ok ? got.json() : null)).then((words) => words && speak(words, language)).catch(() => { /* English stays */ });
@@ -53,6 +54,7 @@
     document.body.dataset.room = room;
     all("#bar [data-room]").forEach((link) => (link.dataset.room === room ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current")));
     if (room === "data") showData();
+    if (room === "model") examine();
     if (focus && room !== "chat") one(`#${room}`).focus({ preventScroll: true });
     window.scrollTo(0, 0);
   }
@@ -73,6 +75,49 @@
   one(".skip-link").addEventListener("click", (event) => { event.preventDefault(); raiseHelp(); });  // no entry in the history
   addEventListener("keydown", (event) => { if (event.key === "Escape") one("#help").classList.remove("raised"); });
   addEventListener("pointerdown", (event) => { if (!event.target.closest("#help, #need-help")) one("#help").classList.remove("raised"); });
+
+  // --- After each reply: where the receipt tells of risk, the panel is raised and a reader is told; the focus stays where it was ---
+  window.showRisk = (receipt) => {
+    const risk = receipt?.level >= 2 || receipt?.carried;
+    one("#help-risen").textContent = risk ? word("help.risen") : "";
+    risk ? (document.body.dataset.risk = "") : delete document.body.dataset.risk;
+  };
+
+  // --- Which model answers: one line under the title, and a room with every part of this copy ---
+  let health = null;
+  function showStatus() {
+    if (!health) return;
+    const { status, model, demonstration } = health.model;
+    const parts = { ready: [word("model.ready", model.split("/").at(-1)), demonstration ? word("model.demonstration") : ""], loading: [word("model.loading")], unavailable: [word("model.none")] };
+    const off = [health.classifier, health.reply_classifier].includes("off") ? word("model.screening_off") : "";
+    one("#status").textContent = [...parts[status], off].filter(Boolean).join(" ");
+    one("#status").hidden = false;
+    one("#status").classList.toggle("problem", status === "unavailable" || Boolean(off));
+  }
+  const ask = async (address) => { const got = await fetch(address); if (!got.ok) throw new Error(got.status); return got.json(); };
+  async function follow() {
+    try { health = await ask("health"); } catch { return; }
+    showStatus();
+    if (health.model.status === "loading") setTimeout(follow, 1500);
+  }
+  follow();
+  async function examine() {
+    const room = one("#model");
+    say(room, word("model.asking"));
+    let checks;
+    try { checks = await ask("doctor"); } catch { one(".checks", room).replaceChildren(); return say(room, word("model.offline")); }
+    one(".checks", room).replaceChildren(...checks.map(({ name, ok, found, fix }) => {
+      const item = document.createElement("li"), head = document.createElement("strong");
+      item.className = ok ? "fine" : "todo";
+      head.textContent = `${ok ? "✓" : "!"} ${name.replace("_", " ")}`;
+      item.append(head, ` ${found} ${fix}`);
+      return item;
+    }));
+    const open = checks.filter((check) => !check.ok).length;
+    say(room, open ? word("model.todo", open) : word("model.fine"));
+    follow();
+  }
+  on("check-again", examine);
 
   // --- Every three hours: that an AI answers (New York GBL 47, California SB 243) ---
   const HOURS = 3 * 36e5;
@@ -275,5 +320,7 @@
     one("#direct a").href = one("#direct a").textContent = location.origin + location.pathname;
   }
 
+  // The help panel stands under the bar, however many lines the words of a language take there.
+  new ResizeObserver(() => document.documentElement.style.setProperty("--bar-height", `${one("#bar").offsetHeight}px`)).observe(one("#bar"));
   enter(location.hash.slice(1));
 })();

@@ -10,6 +10,7 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.browser
 
 ROOMS = ("breathe", "ground", "thought", "mood", "check", "plan", "sheet", "draft", "data")
+VIEWS = (*ROOMS, "model")  # with the one that asks about the server
 WORDS = "a marked word: zebrafish"
 
 

@@ -42,6 +42,21 @@ def test_at_risk_gets_the_fixed_reply_and_no_model_is_asked(scripted):
     assert reply.receipt["evidence"] and "988" in reply.text and engine.asked == []
 
 
+@pytest.mark.parametrize(
+    ("message", "word"),
+    [
+        ("Hoy tuve un día muy largo y estoy cansado", "inglés"),
+        ("今日はとても疲れました", "英語"),
+        ("आज का दिन बहुत लंबा था", "अंग्रेज़ी"),
+    ],
+)
+def test_a_language_that_no_gate_reads_is_answered_kindly_and_without_the_model(scripted, message, word):
+    engine = scripted()
+    reply = ask(message, country="US", engine=engine)[-1]
+    assert word in reply.text.lower() and "988" in reply.text
+    assert reply.receipt["source"] == "template" and reply.receipt["level"] < 2 and engine.asked == []
+
+
 def test_the_countrys_lines_come_with_every_reply(scripted):
     for message in (AT_RISK, EVERYDAY, "", "x" * (MAX_MESSAGE_CHARS + 1)):
         receipt = ask(message, country="GB", engine=scripted())[-1].receipt
