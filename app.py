@@ -35,6 +35,7 @@ from support.languages import language_of, texts_of_user
 from support.settings import Settings, SettingsError
 
 TITLE = "LLM-Assisted Mental Health Support"
+FEEDBACK = ("Like", "Unsafe", "Not helpful")  # Gradio draws the first as a thumb, the others in a menu
 OPENERS = ("opener_stress", "opener_lonely", "opener_fight", "opener_sleep")
 
 log = logging.getLogger("app")
@@ -76,7 +77,7 @@ def _consent(demo: gr.Blocks, steps: gr.Walkthrough) -> None:
     # In the browser alone: neither a full queue nor a busy server keeps anyone from the next step.
     both = "(adult, support) => ({__type__: 'update', interactive: adult && support})"
     gr.on([adult.change, support.change], None, [adult, support], start, js=both)
-    start.click(None, None, steps, js="() => { consent.give(); return {__type__: 'update', selected: 1}; }")
+    start.click(None, None, steps, js="() => { consent.give(); toChat(); return {__type__: 'update', selected: 1}; }")
     demo.load(None, None, steps, js="() => ({__type__: 'update', ...(consent.isFresh() ? {selected: 1} : {})})")
 
 
@@ -88,6 +89,7 @@ def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
         min_height=260,
         buttons=["copy"],
         editable="user",
+        feedback_options=FEEDBACK,
         allow_tags=False,
         watermark=page.words("en")["chat.mark"],
         placeholder=str(WORDS("chat.begin")),
@@ -152,6 +154,7 @@ def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
         *(button.click(talk, given, shown, js=_with_country(2, says=button.elem_id), **private) for button in openers),
         chatbot.option_select(choice, given[1:], shown, js=_with_country(1), **private),
     ]
+    chatbot.like(_rated, chatbot, None, **private)
     receipt.change(None, receipt, None, js="(receipt) => showRisk(receipt)")  # the help panel rises where there is risk
     # Cancelling closes respond's iterator, and that ends the model's writing within one token.
     message.stop(_stopped, chatbot, [message, chatbot], cancels=answers, **{**private, "queue": False})
@@ -263,6 +266,11 @@ def _undone(event: gr.UndoData, chat: Any) -> tuple[gr.Textbox, list]:
     return gr.Textbox(value=turns[event.index]["content"], submit_btn=WORDS("chat.send"), stop_btn=False), turns[
         : event.index
     ]
+
+
+def _rated(event: gr.LikeData, chat: Any) -> None:
+    """Thanks for a thumb. Nothing of it is kept."""
+    gr.Info(page.words(language_of(texts_of_user(_turns(chat))))["chat.thanks"])
 
 
 def _why(reply: Reply) -> dict[str, Any]:

@@ -73,6 +73,16 @@
   }
   one("#need-help").addEventListener("click", raiseHelp);
   one(".skip-link").addEventListener("click", (event) => { event.preventDefault(); raiseHelp(); });  // no entry in the history
+  one('[data-skip="chat"]').addEventListener("click", (event) => {
+    event.preventDefault();
+    enter("chat");
+    all("#message textarea, #agree input").find((field) => field.offsetParent)?.focus();
+  });
+  // After the first step the focus would be lost: the message box takes it as soon as it is there.
+  window.toChat = () => {
+    const box = one("#message textarea");
+    box?.offsetParent ? box.focus() : requestAnimationFrame(window.toChat);
+  };
   addEventListener("keydown", (event) => { if (event.key === "Escape") one("#help").classList.remove("raised"); });
   addEventListener("pointerdown", (event) => { if (!event.target.closest("#help, #need-help")) one("#help").classList.remove("raised"); });
 
