@@ -10,18 +10,17 @@
   const today = (shift = 0) => { const day = new Date(); day.setDate(day.getDate() - shift); return new Date(day - day.getTimezoneOffset() * 6e4).toISOString().slice(0, 10); };
 
   // --- Leaving quickly: first, so that no fault below takes it away ---
-  // Replaces this page, so that "back" does not lead here. A frame may be forbidden to move the page around it: then a new
-  // page opens over it, and the frame goes.
+  // Replaces this page, so that "back" does not lead here. A frame may be forbidden to move the page around it, as a Space's is:
+  // then a new page opens over it, and the frame empties.
   const NEUTRAL = "https://www.wikipedia.org/";
   function leave() {
     if (store.get("wipe")) store.clear();
     try { sessionStorage.clear(); } catch { /* none */ }
     document.documentElement.replaceChildren();
     document.title = "";
-    if (window.top !== window.self) {
-      try { window.top.location.replace(NEUTRAL); } catch { window.open(NEUTRAL, "_blank", "noopener"); }
-    }
-    location.replace(NEUTRAL);
+    if (window.top === window.self) return location.replace(NEUTRAL);
+    try { window.top.location.replace(NEUTRAL); } catch { window.open(NEUTRAL, "_blank", "noopener"); }
+    location.replace("about:blank");
   }
   one("#leave").addEventListener("click", leave);
   let presses = [];
@@ -331,6 +330,7 @@
   }
 
   // The help panel stands under the bar, however many lines the words of a language take there.
-  new ResizeObserver(() => document.documentElement.style.setProperty("--bar-height", `${one("#bar").offsetHeight}px`)).observe(one("#bar"));
+  const bar = one("#bar");
+  new ResizeObserver(() => document.documentElement.style.setProperty("--bar-height", `${bar.offsetHeight}px`)).observe(bar);
   enter(location.hash.slice(1));
 })();

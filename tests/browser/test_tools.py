@@ -303,6 +303,31 @@ def test_leaving_goes_to_a_neutral_page_and_back_does_not_return(app_without_mod
     assert kept(page) == {"wipe": True}, "the wish itself stays, for the next time"
 
 
+# What huggingface.co lets the frame of a Space do: it may open pages, and may not move the page around it.
+AROUND = (
+    '<title>around</title><iframe src="{url}" width="1200" height="760" sandbox="allow-downloads allow-forms allow-modals '
+    'allow-popups allow-popups-to-escape-sandbox allow-same-origin allow-scripts"></iframe>'
+)
+
+
+def test_leaving_a_spaces_frame_opens_a_neutral_page_and_empties_the_frame(app_without_model, chromium):
+    context = chromium.new_context(locale="en-US", viewport={"width": 1280, "height": 800})
+    neutral(context)
+    around = context.new_page()
+    page = {"body": AROUND.format(url=app_without_model.url), "content_type": "text/html"}
+    around.route("http://around.localhost/", lambda route: route.fulfill(**page))
+    around.goto("http://around.localhost/")
+    frame = around.frame_locator("iframe")
+    frame.locator('#bar [data-room="data"]').click()
+    assert frame.locator("#direct a").inner_text().startswith(app_without_model.url), "the direct address is offered"
+    with context.expect_page() as opened:
+        frame.locator("#leave").click()
+    opened.value.wait_for_url("https://www.wikipedia.org/**")
+    around.wait_for_function("() => !document.querySelector('iframe').contentDocument?.body.innerText")
+    assert all(app_without_model.url not in inner.url for inner in around.frames)
+    context.close()
+
+
 def test_two_shifts_or_typing_capitals_do_not_leave(page):
     field = enter(page, "sheet").locator("[name=what]")
     field.press_sequentially("ABC Abc")
