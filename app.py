@@ -108,6 +108,7 @@ def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
     )
     gr.Markdown(str(WORDS("chat.note")), elem_classes="reminder")
     with gr.Accordion(WORDS("chat.why"), open=False):
+        gr.HTML('<p id="why" role="status"></p>')
         receipt = gr.JSON(show_label=False, value={})
     with gr.Accordion(WORDS("chat.advanced"), open=False):
         defaults = GenerationParams()
@@ -155,7 +156,7 @@ def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
         chatbot.option_select(choice, given[1:], shown, js=_with_country(1), **private),
     ]
     chatbot.like(_rated, chatbot, None, **private)
-    receipt.change(None, receipt, None, js="(receipt) => showRisk(receipt)")  # the help panel rises where there is risk
+    receipt.change(None, receipt, None, js="(receipt) => showReceipt(receipt)")  # the help panel rises where there is risk
     # Cancelling closes respond's iterator, and that ends the model's writing within one token.
     message.stop(_stopped, chatbot, [message, chatbot], cancels=answers, **{**private, "queue": False})
     chatbot.undo(_undone, chatbot, [message, chatbot], **{**private, "queue": False})

@@ -86,11 +86,17 @@
   addEventListener("pointerdown", (event) => { if (!event.target.closest("#help, #need-help")) one("#help").classList.remove("raised"); });
 
   // --- After each reply: where the receipt tells of risk, the panel is raised and a reader is told; the focus stays where it was ---
-  window.showRisk = (receipt) => {
+  window.showReceipt = (receipt) => {
     const risk = receipt?.level >= 2 || receipt?.carried;
     one("#help-risen").textContent = risk ? word("help.risen") : "";
     risk ? (document.body.dataset.risk = "") : delete document.body.dataset.risk;
+    if (one("#why")) one("#why").textContent = receipt?.source ? why(receipt) : "";
   };
+  function why({ source, withheld, level, carried, crisis_lines_checked_on: checked }) {
+    const fixed = withheld.length ? "chat.why_withheld" : "chat.why_fixed";
+    const risk = source === "template" && level >= 2 && !carried ? word("chat.why_risk") : "";
+    return [word(source === "model" ? "chat.why_model" : fixed), risk, checked ? word("chat.why_lines", checked) : ""].filter(Boolean).join(" ");
+  }
 
   // --- Which model answers: one line under the title, and a room with every part of this copy ---
   let health = null;
