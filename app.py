@@ -107,7 +107,7 @@ def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
         elem_id="message",
     )
     gr.Markdown(str(WORDS("chat.note")), elem_classes="reminder")
-    with gr.Accordion(WORDS("chat.why"), open=False):
+    with gr.Accordion(WORDS("chat.why"), open=False, elem_id="why-part") as why:
         gr.HTML('<p id="why" role="status"></p>')
         receipt = gr.JSON(show_label=False, value={})
     with gr.Accordion(WORDS("chat.advanced"), open=False):
@@ -157,6 +157,7 @@ def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
     ]
     chatbot.like(_rated, chatbot, None, **private)
     receipt.change(None, receipt, None, js="(receipt) => showReceipt(receipt)")  # the help panel rises where there is risk
+    why.expand(None, receipt, None, js="(receipt) => setTimeout(showReceipt, 100, receipt)")  # what is closed is not in the page
     # Cancelling closes respond's iterator, and that ends the model's writing within one token.
     message.stop(_stopped, chatbot, [message, chatbot], cancels=answers, **{**private, "queue": False})
     chatbot.undo(_undone, chatbot, [message, chatbot], **{**private, "queue": False})

@@ -80,8 +80,10 @@ def test_a_crisis_reply(app, open_page, shoot, screen):
     assert "116 123" in reply.inner_text()
     assert reply.locator('a[href="tel:116123"]').count() >= 1
     assert "in the help panel" in page.locator("#help-risen").inner_text(), "a reader is told"
-    assert "People wrote these words" in page.locator("#why").text_content()
     assert page.evaluate("document.activeElement.closest('#message') !== null"), "the focus was taken away"
+    page.get_by_role("button", name="Why this reply").click()
+    page.wait_for_function("() => document.querySelector('#why')?.innerText.includes('People wrote these words')")
+    page.get_by_role("button", name="Why this reply").click()
     call_now = page.locator("#help .help-contact a").locator("visible=true").first
     assert call_now.bounding_box()["y"] < page.viewport_size["height"] / 2, "the panel did not rise"
     shoot(page, f"crisis-{screen}")
