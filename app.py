@@ -28,11 +28,13 @@ from support import conversation, engines, page, replies, screening
 from support import crisis_lines as lines
 from support.conversation import BadRequest, Reply
 from support.engines import GenerationParams
+from support.metrics import Metrics
 from support.settings import Settings, SettingsError
 
 TITLE = "LLM-Assisted Mental Health Support"
 WAITING = "_Reading your message…_"
 WAITING_FOR_MODEL = "_The model is still loading. This can take a minute. The help panel works already._"
+IN_LINE = "_The model writes to others first. Your place in line: "
 OPENERS = ("opener_stress", "opener_lonely", "opener_fight", "opener_sleep")
 
 log = logging.getLogger("app")
@@ -50,7 +52,7 @@ def _translated() -> gr.I18n:
 WORDS = _translated()
 
 
-def build(settings: Settings, engine: engines.Engine) -> gr.Blocks:
+def build(settings: Settings, engine: engines.Places, metrics: Metrics) -> gr.Blocks:
     """The page and the endpoints, for an engine that may still be loading."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 600)) as demo:
         gr.Markdown(str(WORDS("chat.masthead")), elem_id="masthead")
@@ -58,8 +60,8 @@ def build(settings: Settings, engine: engines.Engine) -> gr.Blocks:
             with gr.Step(WORDS("chat.about"), id=0):
                 _consent(demo, steps)
             with gr.Step(WORDS("chat.name"), id=1):
-                _chat(demo, settings, engine)
-        _endpoints(settings, engine)
+                _chat(demo, settings, engine, metrics)
+        _endpoints(settings, engine, metrics)
     return demo
 
 
@@ -76,7 +78,7 @@ def _consent(demo: gr.Blocks, steps: gr.Walkthrough) -> None:
     demo.load(None, None, steps, js="() => ({__type__: 'update', ...(consent.isFresh() ? {selected: 1} : {})})")
 
 
-def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
+def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Places, metrics: Metrics) -> None:
     status = gr.Markdown(elem_id="status")
     chatbot = gr.Chatbot(
         label="Chat with an AI",
@@ -116,25 +118,26 @@ def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
     given = [message, chatbot, country, max_new_tokens, temperature, top_p]
     shown = [message, chatbot, receipt]
 
-    def talk(text: Any, earlier: Any, country: str, *params: Any) -> Iterator[tuple]:
+    def talk(request: gr.Request, text: Any, earlier: Any, country: str, *params: Any) -> Iterator[tuple]:
         earlier = _turns(earlier)
         chat = [*earlier, {"role": "user", "content": text if isinstance(text, str) else ""}]
         yield gr.Textbox(value="", submit_btn=False, stop_btn=True), [*chat, _sign_of_life(engine)], {}
-        replied = conversation.respond(text, earlier, country, engine=engine, params=GenerationParams.clamped(*params))
-        for reply in replied:
-            turn = _shown(reply) if reply.text else _sign_of_life(engine)
+        place, sampling = engine.for_visitor(f"page {request.session_hash}"), GenerationParams.clamped(*params)
+        replied = conversation.respond(text, earlier, country, engine=place, params=sampling)
+        for reply in metrics.counted(replied):
+            turn = _shown(reply) if reply.text else _sign_of_life(engine, reply.receipt["queue"])
             yield gr.skip(), [*chat, turn], _why(reply)
         yield _ready_to_send(), gr.skip(), gr.skip()
 
-    def retry(event: gr.RetryData, chat: Any, country: str, *params: Any) -> Iterator[tuple]:
+    def retry(request: gr.Request, event: gr.RetryData, chat: Any, country: str, *params: Any) -> Iterator[tuple]:
         turns = _turns(chat)
-        yield from talk(turns[event.index]["content"], turns[: event.index], country, *params)
+        yield from talk(request, turns[event.index]["content"], turns[: event.index], country, *params)
 
-    def edit(event: gr.EditData, chat: Any, country: str, *params: Any) -> Iterator[tuple]:
-        yield from talk(event.value, _turns(chat)[: event.index], country, *params)
+    def edit(request: gr.Request, event: gr.EditData, chat: Any, country: str, *params: Any) -> Iterator[tuple]:
+        yield from talk(request, event.value, _turns(chat)[: event.index], country, *params)
 
-    def choice(event: gr.SelectData, chat: Any, country: str, *params: Any) -> Iterator[tuple]:
-        yield from talk(event.value, chat, country, *params)
+    def choice(request: gr.Request, event: gr.SelectData, chat: Any, country: str, *params: Any) -> Iterator[tuple]:
+        yield from talk(request, event.value, chat, country, *params)
 
     # preprocess=False: the handlers take what a page sends as it is, and _turns checks it.
     private: dict[str, Any] = {
@@ -168,12 +171,12 @@ def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
     )
 
 
-def _endpoints(settings: Settings, engine: engines.Engine) -> None:
+def _endpoints(settings: Settings, engine: engines.Places, metrics: Metrics) -> None:
     """What programs call: the Gradio client, plain HTTP, and MCP. Stateless: the history comes with each call."""
     params = GenerationParams(max_new_tokens=settings.max_new_tokens)
 
     def chat(
-        message: str, history: list[dict[str, Any]] | None = None, country: str = ""
+        request: gr.Request, message: str, history: list[dict[str, Any]] | None = None, country: str = ""
     ) -> tuple[str, dict[str, Any]]:  # pyright: ignore[reportInvalidTypeForm]
         """Supportive answer to one message, streamed as it passes the safety gate. Not for emergencies: give the person
         the crisis lines that come with it.
@@ -187,7 +190,8 @@ def _endpoints(settings: Settings, engine: engines.Engine) -> None:
             the reply so far, as Markdown
             its receipt: source, level, category, evidence, what was withheld, model, crisis lines
         """
-        for reply in conversation.respond(message, history, country, engine=engine, params=params):
+        place = engine.for_visitor(f"address {_address(request)}")
+        for reply in metrics.counted(conversation.respond(message, history, country, engine=place, params=params)):
             yield reply.text, reply.receipt  # type: ignore[misc]  # Gradio reads the type of one item from the signature
 
     def screen(message: str, history: list[dict[str, Any]] | None = None) -> dict[str, Any]:
@@ -236,6 +240,7 @@ def _endpoints(settings: Settings, engine: engines.Engine) -> None:
             "rules_version": conversation.rules_version(),
             **{part: learned.state()["status"] for part, learned in screening.LEARNED.items()},
             "problems": problems,
+            **({"metrics": metrics.sums()} if metrics.on else {}),
         }
 
     for function in (chat, screen, crisis_lines, health):
@@ -254,8 +259,15 @@ def _problems() -> dict[str, str]:
     return {part: problem for part, problem in parts.items() if problem}
 
 
-def _sign_of_life(engine: engines.Engine) -> dict[str, str]:
-    return {"role": "assistant", "content": WAITING_FOR_MODEL if _loading(engine) else WAITING}
+def _address(request: gr.Request) -> str:
+    """Where a program calls from; behind a proxy what that says."""
+    forwarded = request.headers.get("x-forwarded-for", "").partition(",")[0].strip()
+    return forwarded or (request.client.host if request.client else "")
+
+
+def _sign_of_life(engine: engines.Places, position: int | None = None) -> dict[str, str]:
+    in_line = f"{IN_LINE}{position}. The help panel works meanwhile._" if position else WAITING
+    return {"role": "assistant", "content": WAITING_FOR_MODEL if _loading(engine) else in_line}
 
 
 def _shown(reply: Reply) -> dict[str, Any]:
@@ -270,7 +282,8 @@ def _turns(chat: Any) -> list:
         turns = conversation.read_history(chat)
     except BadRequest as bad:
         raise gr.Error(str(bad), print_exception=False) from None
-    return [turn for turn in turns if turn["content"] not in (WAITING, WAITING_FOR_MODEL)]
+    signs = (WAITING, WAITING_FOR_MODEL, IN_LINE)
+    return [turn for turn in turns if turn["role"] == "user" or not turn["content"].startswith(signs)]
 
 
 def _ready_to_send() -> gr.Textbox:
@@ -321,7 +334,7 @@ def _model(engine: engines.Engine) -> str:
     return f"Answers come from {described['model']}{adapter}{precision}.{kind if described['demonstration'] else ''}"
 
 
-def launch_options(settings: Settings) -> dict[str, Any]:
+def launch_options(settings: Settings, metrics: Metrics) -> dict[str, Any]:
     """Gradio's defaults that keep or send what people write are off; see README, "Privacy"."""
     return {
         "server_name": settings.host,
@@ -333,10 +346,14 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "share": False,
         "mcp_server": True,
         "footer_links": ["api"],
-        "max_threads": 100,
+        "max_threads": 100,  # more than the replies that engines.Places takes in hand: help never waits for a thread
         "app_kwargs": {
             "middleware": [Middleware(page.AroundGradio, html=page.help_panel(settings) + page.tools(TITLE))],
-            "routes": [Route("/safety", page.protocol), Route("/interface/{language}.json", page.interface)],
+            "routes": [
+                Route("/safety", page.protocol),
+                Route("/interface/{language}.json", page.interface),
+                Route("/metrics", metrics.page),
+            ],
         },
         "i18n": WORDS,
         "theme": gr.themes.Soft(primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"]),
@@ -355,6 +372,17 @@ def _keep_words_out_of_errors() -> None:
     ChatbotDataMessages.model_rebuild(force=True)
 
 
+def serve(settings: Settings, engine: engines.Engine, **options: Any) -> gr.Blocks:
+    """The app around an engine, listening; `options` are more of Gradio's `launch`."""
+    metrics = Metrics(settings.metrics == "on")
+    places = engines.Places(metrics.timed(engine), settings.visitor_limit)
+    metrics.watch(places)
+    demo = build(settings, places, metrics)
+    demo.queue(max_size=None, default_concurrency_limit=None)
+    demo.launch(**launch_options(settings, metrics), **options)
+    return demo
+
+
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for noisy in ("httpx", "bitsandbytes", "mcp"):
@@ -368,9 +396,7 @@ def main() -> None:
     screening.import_libraries()
     threading.Thread(target=_warm, name="classifiers", daemon=True).start()
     _keep_words_out_of_errors()
-    demo = build(settings, engines.start(settings))
-    demo.queue(max_size=None, default_concurrency_limit=None)
-    demo.launch(**launch_options(settings))
+    serve(settings, engines.start(settings))
 
 
 if __name__ == "__main__":
