@@ -11,6 +11,7 @@ is there before any script, model or queue, and without them.
 
 import logging
 import os
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -32,6 +33,7 @@ from support.conversation import BadRequest, Reply
 from support.engines import GenerationParams
 from support.health import problems, report
 from support.languages import language_of, texts_of_user
+from support.metrics import Metrics
 from support.settings import Settings, SettingsError
 
 TITLE = "LLM-Assisted Mental Health Support"
@@ -51,20 +53,25 @@ def _translated() -> gr.I18n:
 
 
 WORDS = _translated()
-SIGNS_OF_LIFE = {
-    f"_{page.words(language)[key]}_" for language in page.LANGUAGES for key in ("chat.reading", "chat.model_loading")
-}
+SIGNS = ("chat.reading", "chat.model_loading", "chat.before_you")  # what stands where a reply will be
+SIGN_OF_LIFE = re.compile(
+    "|".join(
+        f"_{re.escape(page.words(language)[sign])}_".replace(re.escape("{0}"), r"\d+")
+        for language in page.LANGUAGES
+        for sign in SIGNS
+    )
+)
 
 
-def build(settings: Settings, engine: engines.Engine) -> gr.Blocks:
+def build(settings: Settings, engine: engines.Places, metrics: Metrics) -> gr.Blocks:
     """The page and the endpoints, for an engine that may still be loading."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 600)) as demo:
         with gr.Walkthrough(selected=0) as steps:
             with gr.Step(WORDS("chat.about"), id=0):
                 _consent(demo, steps)
             with gr.Step(WORDS("chat.name"), id=1):
-                _chat(demo, settings, engine)
-        _endpoints(settings, engine)
+                _chat(demo, settings, engine, metrics)
+        _endpoints(settings, engine, metrics)
     return demo
 
 
@@ -81,7 +88,7 @@ def _consent(demo: gr.Blocks, steps: gr.Walkthrough) -> None:
     demo.load(None, None, steps, js="() => ({__type__: 'update', ...(consent.isFresh() ? {selected: 1} : {})})")
 
 
-def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
+def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Places, metrics: Metrics) -> None:
     chatbot = gr.Chatbot(
         label="Chat with an AI",
         show_label=False,
@@ -120,26 +127,36 @@ def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
     given = [message, chatbot, country, max_new_tokens, temperature, top_p]
     shown = [message, chatbot, receipt]
 
-    def talk(text: Any, earlier: Any, country: str, *params: Any) -> Iterator[tuple]:
+    def talk(request: gr.Request, text: Any, earlier: Any, country: str, *params: Any) -> Iterator[tuple]:
         earlier = _turns(earlier)
         chat = [*earlier, {"role": "user", "content": text if isinstance(text, str) else ""}]
-        waiting = _sign_of_life(engine, chat)
-        yield gr.Textbox(value="", submit_btn=False, stop_btn=True), [*chat, waiting], {}
-        replied = conversation.respond(text, earlier, country, engine=engine, params=GenerationParams.clamped(*params))
-        for reply in replied:
-            turn = _shown(reply) if reply.text else _sign_of_life(engine, chat)
+        yield gr.Textbox(value="", submit_btn=False, stop_btn=True), [*chat, _sign_of_life(engine, chat)], {}
+        place, sampling = engine.for_visitor(f"page {request.session_hash}"), GenerationParams.clamped(*params)
+        replied = conversation.respond(text, earlier, country, engine=place, params=sampling)
+        for reply in metrics.counted(replied):
+            turn = _shown(reply) if reply.text else _sign_of_life(engine, chat, reply.receipt["queue"])
             yield gr.skip(), [*chat, turn], _why(reply)
         yield _ready_to_send(), gr.skip(), gr.skip()
 
-    def retry(event: gr.RetryData, chat: Any, country: str, *params: Any) -> Iterator[tuple]:
+    def retry(request: gr.Request, event: gr.RetryData, chat: Any, country: str, *params: Any) -> Iterator[tuple]:
         turns = _turns(chat)
-        yield from talk(turns[event.index]["content"], turns[: event.index], country, *params)
+        yield from talk(request, turns[event.index]["content"], turns[: event.index], country, *params)
 
-    def edit(event: gr.EditData, chat: Any, country: str, *params: Any) -> Iterator[tuple]:
-        yield from talk(event.value, _turns(chat)[: event.index], country, *params)
+    def edit(request: gr.Request, event: gr.EditData, chat: Any, country: str, *params: Any) -> Iterator[tuple]:
+        yield from talk(request, event.value, _turns(chat)[: event.index], country, *params)
 
-    def choice(event: gr.SelectData, chat: Any, country: str, *params: Any) -> Iterator[tuple]:
-        yield from talk(event.value, chat, country, *params)
+    def choice(request: gr.Request, event: gr.SelectData, chat: Any, country: str, *params: Any) -> Iterator[tuple]:
+        yield from talk(request, event.value, chat, country, *params)
+
+    def rate(event: gr.LikeData, chat: Any, before: Any) -> list:
+        rating = FEEDBACK[0] if event.liked is True else event.liked
+        rated = [event.index, rating]
+        if (
+            rating in FEEDBACK and rated != before
+        ):  # Gradio 6.31 sends each word of the menu twice, and "" for no rating
+            metrics.rate(rating)
+            gr.Info(page.words(language_of(texts_of_user(_turns(chat))))["chat.thanks"])
+        return rated
 
     # preprocess=False: the handlers take what a page sends as it is, and _turns checks it.
     private: dict[str, Any] = {
@@ -155,9 +172,14 @@ def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
         *(button.click(talk, given, shown, js=_with_country(2, says=button.elem_id), **private) for button in openers),
         chatbot.option_select(choice, given[1:], shown, js=_with_country(1), **private),
     ]
-    chatbot.like(_rated, chatbot, None, **private)
-    receipt.change(None, receipt, None, js="(receipt) => showReceipt(receipt)")  # the help panel rises where there is risk
-    why.expand(None, receipt, None, js="(receipt) => setTimeout(showReceipt, 100, receipt)")  # what is closed is not in the page
+    rated = gr.State(None)
+    chatbot.like(rate, [chatbot, rated], rated, **{**private, "concurrency_limit": 1})
+    receipt.change(
+        None, receipt, None, js="(receipt) => showReceipt(receipt)"
+    )  # the help panel rises where there is risk
+    why.expand(
+        None, receipt, None, js="(receipt) => setTimeout(showReceipt, 100, receipt)"
+    )  # what is closed is not in the page
     # Cancelling closes respond's iterator, and that ends the model's writing within one token.
     message.stop(_stopped, chatbot, [message, chatbot], cancels=answers, **{**private, "queue": False})
     chatbot.undo(_undone, chatbot, [message, chatbot], **{**private, "queue": False})
@@ -166,12 +188,12 @@ def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
     )
 
 
-def _endpoints(settings: Settings, engine: engines.Engine) -> None:
+def _endpoints(settings: Settings, engine: engines.Places, metrics: Metrics) -> None:
     """What programs call: the Gradio client, plain HTTP, and MCP. Stateless: the history comes with each call."""
     params = GenerationParams(max_new_tokens=settings.max_new_tokens)
 
     def chat(
-        message: str, history: list[dict[str, Any]] | None = None, country: str = ""
+        request: gr.Request, message: str, history: list[dict[str, Any]] | None = None, country: str = ""
     ) -> tuple[str, dict[str, Any]]:  # pyright: ignore[reportInvalidTypeForm]
         """Supportive answer to one message, streamed as it passes the safety gate. Not for emergencies: give the person
         the crisis lines that come with it.
@@ -185,7 +207,8 @@ def _endpoints(settings: Settings, engine: engines.Engine) -> None:
             the reply so far, as Markdown
             its receipt: source, level, category, evidence, what was withheld, model, crisis lines
         """
-        for reply in conversation.respond(message, history, country, engine=engine, params=params):
+        place = engine.for_visitor(f"address {_address(request)}")
+        for reply in metrics.counted(conversation.respond(message, history, country, engine=place, params=params)):
             yield reply.text, reply.receipt  # type: ignore[misc]  # Gradio reads the type of one item from the signature
 
     def screen(message: str, history: list[dict[str, Any]] | None = None) -> dict[str, Any]:
@@ -227,17 +250,26 @@ def _endpoints(settings: Settings, engine: engines.Engine) -> None:
         Returns:
             status (ok, or degraded when a part does not work), and each part's state
         """
-        return report(engine)
+        return report(engine, metrics)
 
     for function in (chat, screen, crisis_lines, health):
         gr.api(function, concurrency_limit=None)
 
 
-def _sign_of_life(engine: engines.Engine, chat: list) -> dict[str, str]:
+def _address(request: gr.Request) -> str:
+    """Where a program calls from; behind a proxy what that says."""
+    forwarded = request.headers.get("x-forwarded-for", "").partition(",")[0].strip()
+    return forwarded or (request.client.host if request.client else "")
+
+
+def _sign_of_life(engine: engines.Places, chat: list, position: int | None = None) -> dict[str, str]:
     """What stands where the reply will be, in the person's language."""
     words = page.words(language_of(texts_of_user(chat)))
-    loading = engine.describe()["status"] == "loading"
-    return {"role": "assistant", "content": f"_{words['chat.model_loading' if loading else 'chat.reading']}_"}
+    if engine.describe()["status"] == "loading":
+        sign = words["chat.model_loading"]
+    else:
+        sign = words["chat.before_you"].format(position) if position else words["chat.reading"]
+    return {"role": "assistant", "content": f"_{sign}_"}
 
 
 def _shown(reply: Reply) -> dict[str, Any]:
@@ -252,7 +284,7 @@ def _turns(chat: Any) -> list:
         turns = conversation.read_history(chat)
     except BadRequest as bad:
         raise gr.Error(str(bad), print_exception=False) from None
-    return [turn for turn in turns if turn["content"] not in SIGNS_OF_LIFE]
+    return [turn for turn in turns if turn["role"] == "user" or not SIGN_OF_LIFE.fullmatch(turn["content"])]
 
 
 def _ready_to_send() -> gr.Textbox:
@@ -270,11 +302,6 @@ def _undone(event: gr.UndoData, chat: Any) -> tuple[gr.Textbox, list]:
     ]
 
 
-def _rated(event: gr.LikeData, chat: Any) -> None:
-    """Thanks for a thumb. Nothing of it is kept."""
-    gr.Info(page.words(language_of(texts_of_user(_turns(chat))))["chat.thanks"])
-
-
 def _why(reply: Reply) -> dict[str, Any]:
     """The receipt without the lines: the panel beside it shows those."""
     return {key: value for key, value in reply.receipt.items() if key != "crisis_lines"}
@@ -287,7 +314,7 @@ def _with_country(position: int, says: str = "") -> str:
     return f"(...given) => {{ {words}{country}return given; }}"
 
 
-def launch_options(settings: Settings, engine: engines.Engine) -> dict[str, Any]:
+def launch_options(settings: Settings, engine: engines.Places, metrics: Metrics) -> dict[str, Any]:
     """Gradio's defaults that keep or send what people write are off; see README, "Privacy"."""
     return {
         "server_name": settings.host,
@@ -300,14 +327,15 @@ def launch_options(settings: Settings, engine: engines.Engine) -> dict[str, Any]
         "mcp_server": True,
         "favicon_path": page.ASSETS / "favicon.svg",
         "footer_links": ["api"],
-        "max_threads": 100,
+        "max_threads": 100,  # more than the replies that engines.Places takes in hand: help never waits for a thread
         "app_kwargs": {
             "middleware": [Middleware(page.AroundGradio, html=page.help_panel(settings) + page.tools())],
             "routes": [
                 Route("/safety", page.protocol),
                 Route("/interface/{language}.json", page.interface),
-                Route("/health", lambda _: JSONResponse(report(engine))),
+                Route("/health", lambda _: JSONResponse(report(engine, metrics))),
                 Route("/doctor", lambda _: JSONResponse([asdict(check) for check in doctor.checks(settings, engine)])),
+                Route("/metrics", metrics.page),
             ],
         },
         "i18n": WORDS,
@@ -327,6 +355,17 @@ def _keep_words_out_of_errors() -> None:
     ChatbotDataMessages.model_rebuild(force=True)
 
 
+def serve(settings: Settings, engine: engines.Engine, **options: Any) -> gr.Blocks:
+    """The app around an engine, listening; `options` are more of Gradio's `launch`."""
+    metrics = Metrics(settings.metrics == "on")
+    places = engines.Places(metrics.timed(engine), settings.visitor_limit)
+    metrics.watch(places)
+    demo = build(settings, places, metrics)
+    demo.queue(max_size=None, default_concurrency_limit=None)
+    demo.launch(**launch_options(settings, places, metrics), **options)
+    return demo
+
+
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for noisy in ("httpx", "bitsandbytes", "mcp"):
@@ -340,10 +379,7 @@ def main() -> None:
     screening.import_libraries()
     threading.Thread(target=_warm, name="classifiers", daemon=True).start()
     _keep_words_out_of_errors()
-    engine = engines.start(settings)
-    demo = build(settings, engine)
-    demo.queue(max_size=None, default_concurrency_limit=None)
-    demo.launch(**launch_options(settings, engine))
+    serve(settings, engines.start(settings))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import Any
 
 from support import conversation, crisis_lines, page, replies, screening
 from support.engines import Engine
+from support.metrics import Metrics
 
 
 def problems() -> dict[str, str]:
@@ -20,8 +21,9 @@ def problems() -> dict[str, str]:
     return {part: problem for part, problem in parts.items() if problem}
 
 
-def report(engine: Engine) -> dict[str, Any]:
-    """`status` ("ok", or "degraded" when a part does not work), `model`, `rules_version`, the classifiers, `problems`."""
+def report(engine: Engine, metrics: Metrics) -> dict[str, Any]:
+    """`status` ("ok", or "degraded" when a part does not work), `model`, `rules_version`, the classifiers, `problems`, and
+    `metrics` where they are on."""
     model, wrong = engine.describe(), problems()
     return {
         "status": "degraded" if wrong or model["status"] == "unavailable" else "ok",
@@ -29,4 +31,5 @@ def report(engine: Engine) -> dict[str, Any]:
         "rules_version": conversation.rules_version(),
         **{part: learned.state()["status"] for part, learned in screening.LEARNED.items()},
         "problems": wrong,
+        **({"metrics": metrics.sums()} if metrics.on else {}),
     }

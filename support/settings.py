@@ -16,6 +16,7 @@ from pathlib import Path
 
 QUANTIZATIONS = ("auto", "nf4", "bf16", "none")
 ENGINES = ("auto", "transformers", "remote")
+SWITCH = ("on", "off")
 
 
 class SettingsError(ValueError):
@@ -57,13 +58,19 @@ class Settings:
         "Sentence encoder of the classifiers of screening and gate: empty for the embedded one, or a Hub id",
     )
     default_country: str = _variable("DEFAULT_COUNTRY", "", "Two-letter country preselected in the help panel")
+    visitor_limit: int = _variable(
+        "VISITOR_LIMIT", 4, "Most replies that a visitor may have on their way, being written or in line"
+    )
+    metrics: str = _variable("METRICS", "off", "`on`: numbers without text at `/metrics` and `/health`; else `off`")
 
     def __post_init__(self) -> None:
         _one_of("QUANTIZATION", self.quantization, QUANTIZATIONS)
         _one_of("ENGINE", self.engine, ENGINES)
+        _one_of("METRICS", self.metrics, SWITCH)
         _between("PORT", self.port, 1, 65535)
         _between("CONTEXT_TOKENS", self.context_tokens, 512, 131072)
         _between("MAX_NEW_TOKENS", self.max_new_tokens, 16, self.context_tokens // 2)
+        _between("VISITOR_LIMIT", self.visitor_limit, 1, 64)
         if self.remote_base_url and not self.remote_base_url.startswith(("http://", "https://")):
             raise SettingsError("REMOTE_BASE_URL must start with http:// or https://.")
         if self.engine == "remote" and not self.remote_base_url:
@@ -83,7 +90,7 @@ class Settings:
             values[spec.name] = _whole_number(spec.metadata["variable"], raw) if spec.type == "int" else raw
         if env.get("SPACE_ID") and "host" not in values:
             values["host"] = "0.0.0.0"  # a Space's proxy reaches the app from outside its container
-        for name in ("quantization", "engine"):
+        for name in ("quantization", "engine", "metrics"):
             if name in values:
                 values[name] = values[name].lower()
         if "default_country" in values:

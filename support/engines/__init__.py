@@ -3,10 +3,29 @@
 from __future__ import annotations
 
 from support.engines.background import BackgroundEngine
-from support.engines.base import Engine, EngineError, GenerationFailed, GenerationParams, ModelUnavailable
+from support.engines.base import (
+    Engine,
+    EngineBusy,
+    EngineError,
+    GenerationFailed,
+    GenerationParams,
+    ModelUnavailable,
+    Waiting,
+)
+from support.engines.places import Places
 from support.settings import Settings
 
-__all__ = ["Engine", "EngineError", "GenerationFailed", "GenerationParams", "ModelUnavailable", "start"]
+__all__ = [
+    "Engine",
+    "EngineBusy",
+    "EngineError",
+    "GenerationFailed",
+    "GenerationParams",
+    "ModelUnavailable",
+    "Places",
+    "Waiting",
+    "start",
+]
 
 
 def start(settings: Settings) -> Engine:

@@ -11,7 +11,7 @@ from support.engines import GenerationFailed, ModelUnavailable
 
 RECEIPT = {
     "source", "level", "category", "evidence", "carried", "rules_version", "withheld", "ai_generated", "model", "adapter",
-    "crisis_lines", "crisis_lines_checked_on", "choices", "error",
+    "crisis_lines", "crisis_lines_checked_on", "choices", "queue", "error",
 }  # fmt: skip
 AT_RISK = "I want to kill myself"
 EVERYDAY = "I had a long day at work and feel tired."
@@ -253,5 +253,10 @@ def test_only_this_module_asks_an_engine_for_words():
         for path in (ROOT / folder).glob("**/*.py" if folder == "support" else "*.py")
         if re.search(r"\.stream\(", path.read_text(encoding="utf-8"))
     }
-    assert callers == {"support/conversation.py", "support/engines/background.py"}
+    assert callers == {
+        "support/conversation.py",
+        "support/engines/background.py",
+        "support/engines/places.py",
+        "support/metrics.py",
+    }
     assert conversation.respond.__module__ == "support.conversation"

@@ -34,6 +34,8 @@ def test_a_space_listens_to_its_proxy():
         {"CONTEXT_TOKENS": "12"},
         {"MAX_NEW_TOKENS": "5000"},
         {"DEFAULT_COUNTRY": "USA"},
+        {"VISITOR_LIMIT": "0"},
+        {"METRICS": "some"},
     ],
 )
 def test_refusal_names_the_variable(env):
