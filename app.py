@@ -157,13 +157,13 @@ def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
         lambda: (_ready_to_send(), {}), None, [message, receipt], cancels=answers, **{**private, "queue": False}
     )
 
-    # Asked once a page, and again while the model loads.
+    # Asked once a page, and again while that may change. The timer first: what changes in between leaves it running.
     timer = gr.Timer(1.5)
     gr.on(
         [demo.load, timer.tick],
-        lambda: (_status(engine), gr.Timer(active=_loading(engine))),
+        lambda: (_ask_again(engine), _status(engine)),
         None,
-        [status, timer],
+        [timer, status],
         **private,
     )
 
@@ -300,6 +300,14 @@ def _with_country(position: int, says: str = "") -> str:
 
 def _loading(engine: engines.Engine) -> bool:
     return engine.describe()["status"] == "loading"
+
+
+def _ask_again(engine: engines.Engine) -> gr.Timer:
+    """The page's timer: soon while the model loads, now and then while servers are away, else never: a model that could not
+    be loaded stays so, and pages that go on asking keep a Space from going to sleep."""
+    described = engine.describe()
+    away = described["status"] == "unavailable" and described["device"] == "remote"
+    return gr.Timer(5 if away else 1.5, active=away or described["status"] == "loading")
 
 
 def _status(engine: engines.Engine) -> str:

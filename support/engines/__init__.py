@@ -11,7 +11,7 @@ __all__ = ["Engine", "EngineError", "GenerationFailed", "GenerationParams", "Mod
 
 def start(settings: Settings) -> Engine:
     """The engine, at once; a local model loads behind it (on ZeroGPU before it returns)."""
-    if settings.engine == "remote" or (settings.engine == "auto" and settings.remote_base_url):
+    if settings.engine == "remote" or (settings.engine == "auto" and settings.remote_addresses()):
         from support.engines.remote import RemoteEngine
 
         return RemoteEngine(settings)
