@@ -39,7 +39,9 @@ class Settings:
     adapter_id: str = _variable("ADAPTER_ID", "", "Hub id or folder of a PEFT LoRA adapter, loaded over the base model")
     quantization: str = _variable("QUANTIZATION", "auto", "`nf4`, `bf16`, `none` or `auto`")
     engine: str = _variable("ENGINE", "auto", "`transformers`, `remote` or `auto` (remote when REMOTE_BASE_URL is set)")
-    remote_base_url: str = _variable("REMOTE_BASE_URL", "", "OpenAI-compatible server that generates, such as vLLM")
+    remote_base_url: str = _variable(
+        "REMOTE_BASE_URL", "", "OpenAI-compatible server that generates, such as vLLM; several, separated by commas"
+    )
     hf_token: str = field(
         default="",
         repr=False,  # a token never reaches a log
@@ -71,9 +73,10 @@ class Settings:
         _between("CONTEXT_TOKENS", self.context_tokens, 512, 131072)
         _between("MAX_NEW_TOKENS", self.max_new_tokens, 16, self.context_tokens // 2)
         _between("VISITOR_LIMIT", self.visitor_limit, 1, 64)
-        if self.remote_base_url and not self.remote_base_url.startswith(("http://", "https://")):
-            raise SettingsError("REMOTE_BASE_URL must start with http:// or https://.")
-        if self.engine == "remote" and not self.remote_base_url:
+        for address in self.remote_addresses():
+            if not address.startswith(("http://", "https://")):
+                raise SettingsError("REMOTE_BASE_URL must start with http:// or https://, and so must each of several.")
+        if self.engine == "remote" and not self.remote_addresses():
             raise SettingsError("ENGINE=remote needs REMOTE_BASE_URL, the address of an OpenAI-compatible server.")
         if self.default_country and not (len(self.default_country) == 2 and self.default_country.isalpha()):
             raise SettingsError("DEFAULT_COUNTRY must be a two-letter country code such as US, or empty.")
@@ -96,6 +99,10 @@ class Settings:
         if "default_country" in values:
             values["default_country"] = values["default_country"].upper()
         return cls(**values)
+
+    def remote_addresses(self) -> list[str]:
+        """The base URLs in REMOTE_BASE_URL."""
+        return [address.strip() for address in self.remote_base_url.split(",") if address.strip()]
 
     def cache_folder(self) -> Path:
         """Folder for files made once and used again; never for anything a person wrote."""

@@ -113,7 +113,11 @@
   async function follow() {
     try { health = await ask("health"); } catch { return; }
     showStatus();
-    if (health.model.status === "loading") setTimeout(follow, 1500);
+    // Soon while the model loads, now and then while its servers are away. Else never: what could not be loaded stays so, and pages
+    // that go on asking keep a Space from going to sleep.
+    const { status, device } = health.model;
+    if (status === "loading") setTimeout(follow, 1500);
+    if (status === "unavailable" && device === "remote") setTimeout(follow, 5000);
   }
   follow();
   async function examine() {

@@ -30,7 +30,7 @@ __all__ = [
 
 def start(settings: Settings) -> Engine:
     """The engine, at once; a local model loads behind it (on ZeroGPU before it returns)."""
-    if settings.engine == "remote" or (settings.engine == "auto" and settings.remote_base_url):
+    if settings.engine == "remote" or (settings.engine == "auto" and settings.remote_addresses()):
         from support.engines.remote import RemoteEngine
 
         return RemoteEngine(settings)
