@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -44,6 +45,7 @@ def transformers_serve() -> Iterator[tuple[subprocess.Popen, Settings]]:
         [SERVE, "serve", model, "--port", str(port), "--host", "127.0.0.1"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},  # several that share few cores would wait for each other's threads
     )
     url = f"http://127.0.0.1:{port}"
     try:

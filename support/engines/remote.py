@@ -112,7 +112,7 @@ class RemoteEngine:
             try:
                 with address.asked():
                     async for text in self._ask(address, request):
-                        if text and not started:
+                        if text:
                             started = True
                             address.answered()
                         say(text)

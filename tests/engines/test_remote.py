@@ -2,7 +2,6 @@
 
 import signal
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -24,7 +23,7 @@ def server():
         yield served
 
 
-def words(engine: RemoteEngine, tokens: int = 24) -> Iterator[str]:
+def words(engine: RemoteEngine, tokens: int = 12) -> Iterator[str]:
     """The pieces with words in them."""
     return filter(None, engine.stream(MESSAGES, GenerationParams(max_new_tokens=tokens), threading.Event()))
 
@@ -50,12 +49,15 @@ def test_a_name_that_the_server_does_not_serve_is_a_sentence(server):
         list(words(engine))
 
 
+def with_another(victim: Settings, server: tuple) -> RemoteEngine:
+    """Asks the victim first, then the server that lives on."""
+    addresses = f"{victim.remote_base_url},{server[1].remote_base_url}"
+    return RemoteEngine(Settings(remote_base_url=addresses, model_id=victim.model_id))
+
+
 def test_a_server_killed_while_it_writes_is_a_sentence_and_another_takes_over(server):
-    process, settings = server
-    with transformers_serve() as (_, second):
-        engine = RemoteEngine(
-            Settings(remote_base_url=f"{settings.remote_base_url},{second.remote_base_url}", model_id=settings.model_id)
-        )
+    with transformers_serve() as (process, victim):
+        engine = with_another(victim, server)
         with pytest.raises(GenerationFailed, match="broke off"):
             for number, _piece in enumerate(words(engine, tokens=200)):
                 if number == 4:
@@ -63,20 +65,15 @@ def test_a_server_killed_while_it_writes_is_a_sentence_and_another_takes_over(se
         assert process.wait(20) == -signal.SIGKILL
         for _ in range(2):
             assert len("".join(words(engine)).split()) > 5, "the second server answers"
-    with pytest.raises(GenerationFailed, match="REMOTE_BASE_URL"):
-        list(words(engine))
+        with pytest.raises(GenerationFailed, match="REMOTE_BASE_URL"):
+            list(words(RemoteEngine(victim)))
 
 
-def test_a_reply_without_a_word_yet_is_written_by_another_server():
-    with transformers_serve() as (process, first), transformers_serve() as (_, second):
-        engine = RemoteEngine(
-            Settings(remote_base_url=f"{first.remote_base_url},{second.remote_base_url}", model_id=first.model_id)
-        )
+def test_a_reply_without_a_word_yet_is_written_by_another_server(server):
+    with transformers_serve() as (process, victim):
         process.send_signal(signal.SIGSTOP)  # takes the connection and says nothing
-        pieces = engine.stream(MESSAGES, GenerationParams(max_new_tokens=24), threading.Event())
+        pieces = with_another(victim, server).stream(MESSAGES, GenerationParams(max_new_tokens=12), threading.Event())
         before = [next(pieces) for _ in range(2)]
         assert not any(before), "signs of life, no words"
         process.kill()
-        begun = time.monotonic()
         assert len("".join(pieces).split()) > 5
-        assert time.monotonic() - begun < 30
