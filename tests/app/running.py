@@ -34,7 +34,7 @@ class App:
         """/health once the model has left "loading"."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            health = call(self.url, "health", [])[0]
+            health = httpx.get(f"{self.url}/health", timeout=30).json()
             if health["model"]["status"] != "loading":
                 return health
             time.sleep(1)

@@ -24,7 +24,7 @@ def test_no_violation_on_any_view(app_without_model, open_page, scheme, screen, 
     for room in VIEWS:
         enter_room(page, room)
         found[room] = violations(page)
-    page.locator('#bar [data-room="chat"]').click()
+    page.locator('#bar nav [data-room="chat"]').click()
     enter(page)
     page.wait_for_timeout(500)
     found["chat"] = violations(page)

@@ -29,7 +29,7 @@ def page(app_without_model, open_page):
 
 
 def enter(page, room):
-    page.locator(f'#bar [data-room="{room}"]').click()
+    page.locator(f'#bar nav [data-room="{room}"]').click()
     page.locator(f"#{room}").wait_for()
     return page.locator(f"#{room}")
 
@@ -50,7 +50,7 @@ def test_every_tool_opens_alone_and_asks_the_server_for_nothing(page, shoot):
         assert page.locator(".room:visible").count() == 1 and not page.locator("gradio-app").is_visible()
         assert page.evaluate("document.activeElement.id") == room, "a reader is told where it is"
         shoot(page, f"tool-{room}")
-    page.locator('#bar [data-room="chat"]').click()
+    page.locator('#bar nav [data-room="chat"]').click()
     assert page.locator("gradio-app").is_visible() and page.locator("#help").is_visible()
     assert not [url for url in page.asked if not url.startswith("data:")]
 
@@ -146,7 +146,7 @@ def test_the_ninth_question_raises_the_help_panel(page):
 
 def test_help_now_is_on_every_view_and_leads_to_the_lines(page):
     for room in (*ROOMS, "chat"):
-        page.locator(f'#bar [data-room="{room}"]').click()
+        page.locator(f'#bar nav [data-room="{room}"]').click()
         page.locator("#need-help").click()
         assert page.evaluate("document.activeElement.id") == "help-lines", room
         assert page.locator("#help-lines a[href^=tel]").locator("visible=true").count() > 0
@@ -262,7 +262,7 @@ def test_no_request_carries_what_is_written_in_a_tool(app_without_model, open_pa
     enter(page, "draft").locator("#draft-text").fill(WORDS)
     enter(page, "mood").locator("#mood-note").fill(WORDS)
     page.locator('[data-mood="2"]').click()
-    page.locator('#bar [data-room="chat"]').click()
+    page.locator('#bar nav [data-room="chat"]').click()
     page.locator("#agree input").check()
     page.locator("#agree-support input").check()
     page.locator("#start:not([disabled])").click()
@@ -338,7 +338,7 @@ def test_leaving_a_spaces_frame_opens_a_neutral_page_and_empties_the_frame(app_w
     around = context.new_page()
     around.goto(f"{space}/?{app_without_model.url}")
     frame = around.frame_locator("iframe")
-    frame.locator('#bar [data-room="data"]').click()
+    frame.locator('#bar nav [data-room="data"]').click()
     assert frame.locator("#direct a").inner_text().startswith(app_without_model.url), "the direct address is offered"
     with context.expect_page() as opened:
         frame.locator("#leave").click()
