@@ -66,7 +66,8 @@ def served(engine, **settings) -> Iterator[str]:
     demo = serve(Settings(port=_free_port(), **settings), engine, prevent_thread_lock=True)
     url = demo.local_url.rstrip("/")
     try:
-        call(url, "screen", ["hello", []])  # loads what screens, so that no test waits for it
+        call(url, "screen", ["hello", []])  # loads what screens, and /health the texts, so that no test waits for it
+        call(url, "health", [])
         yield url
     finally:
         demo.close(verbose=False)
