@@ -3,9 +3,9 @@
     python -m benchmarks.serving [--minutes 10] [--json OUT] [--plot PNG]
     ENGINE, MODEL_ID, QUANTIZATION and so on choose what is measured, as for the app
 
-Beside the engine stands the plainest way to serve the same model: transformers' `generate`, a chat at a time, the whole conversation
-read anew at every turn. Where llama-cpp-python is installed and the model is the embedded one, llama.cpp reads the same file in the
-same run. Greedy but for what goes through the app. Tokens are counted by the model's own tokenizer.
+Beside the engine stands the plainest way to serve the same model: transformers' `generate`, a chat at a time, the whole
+conversation read anew at every turn. Where llama-cpp-python is installed and the model is the embedded one, llama.cpp reads the
+same file in the same run. Greedy but for what goes through the app. Tokens are counted by the model's own tokenizer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -152,10 +151,9 @@ def through_the_app(engine: Engine, url: str, count: Callable[[str], int]) -> di
         bare_s = time.perf_counter() - start
         start, shown_at = time.perf_counter(), 0.0
         job = client.submit(QUESTIONS[i % len(QUESTIONS)], [], "US", api_name="/chat")
-        receipt: dict[str, Any] = {}
-        text = ""
-        for text, receipt in job:
+        for text, _ in job:
             shown_at = shown_at or (time.perf_counter() - start if text else 0.0)
+        text, receipt = job.result()
         if receipt["source"] == "model":  # a reply that the gate replaced ends earlier
             speeds.append(count(text) / (time.perf_counter() - start) / (count(bare_text) / bare_s))
             later.append((shown_at - sentence_at) * 1000)
@@ -196,19 +194,21 @@ def soak(url: str, minutes: float) -> dict[str, float]:
 def measure(settings: Settings, minutes: float) -> dict[str, Any]:
     """Every figure, by the part that it is of."""
     from app import serve
-    from support.engines.transformers import TransformersEngine, load
+    from support.engines.transformers import TransformersEngine, load, unload
 
-    with closing(TransformersEngine(load(settings), settings.context_tokens)) as plain:
-        plain.close()  # what is asked of a closed engine takes turns, and reads everything anew
-        tokenizer = plain.tokenizer
+    loaded = load(settings)
+    tokenizer = loaded.tokenizer
 
-        def count(text: str) -> int:
-            return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    def count(text: str) -> int:
+        return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
-        turns = conversation(plain)
-        found: dict[str, Any] = {"plain": of(plain, turns, count)}
+    plain = TransformersEngine(loaded, settings.context_tokens)
+    plain.close()  # what is asked of a closed engine takes turns, and reads everything anew
+    turns = conversation(plain)
+    found: dict[str, Any] = {"plain": of(plain, turns, count)}
     found["history tokens"] = len(prompt.render(prompt.build(turns), tokenizer))
-    del plain
+    del plain, loaded
+    unload()
     found["llama.cpp, tokens/s"] = llama_cpp(count)
     engine = engines.start(settings)
     while engine.describe()["status"] == "loading":
@@ -246,7 +246,8 @@ def ratios(found: dict[str, Any]) -> dict[str, float | None]:
 
 def table(found: dict[str, Any]) -> str:
     described = found["described"]
-    lines = [f"{described['model']}, {described['quantization']}, {described['device']}; {found['history tokens']} tokens at turn {TURNS}"]
+    what = ", ".join(str(described[part]) for part in ("model", "quantization", "device"))
+    lines = [f"{what}; {found['history tokens']} tokens at turn {TURNS}"]
     lines.append(f"{'':<34}{'engine':>10}{'a chat at a time':>18}")
     lines += [f"{name:<34}{value:>10.2f}{found['plain'][name]:>18.2f}" for name, value in found["engine"].items()]
     lines.append(f"{'':<44}{'ratio':>10}   bar")
