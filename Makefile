@@ -77,7 +77,7 @@ $(VENV)/run.done: requirements.txt | $(VENV)/bin/python
 	@$(PIP) --no-deps $(EMBEDDED)
 	@touch $@
 
-$(VENV)/dev.done: requirements-dev.txt requirements-train.txt $(VENV)/run.done
+$(VENV)/dev.done: requirements-dev.txt requirements-train.txt requirements-cpu.txt $(VENV)/run.done
 	@echo "Installing what tests and training need."
 	@$(PIP) -r requirements-dev.txt
 	@touch $@

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 QUANTIZATIONS = ("auto", "nf4", "bf16", "none")
-ENGINES = ("auto", "transformers", "remote")
+ENGINES = ("auto", "transformers", "openvino", "remote")
 SWITCH = ("on", "off")
 
 
@@ -35,10 +35,14 @@ class Settings:
         SettingsError: a value is outside what its variable accepts.
     """
 
-    model_id: str = _variable("MODEL_ID", "", "Hub id or folder of the base model. Empty: chosen by hardware")
+    model_id: str = _variable(
+        "MODEL_ID", "", "Hub id or folder of the base model, or a GGUF file. Empty: chosen by hardware"
+    )
     adapter_id: str = _variable("ADAPTER_ID", "", "Hub id or folder of a PEFT LoRA adapter, loaded over the base model")
     quantization: str = _variable("QUANTIZATION", "auto", "`nf4`, `bf16`, `none` or `auto`")
-    engine: str = _variable("ENGINE", "auto", "`transformers`, `remote` or `auto` (remote when REMOTE_BASE_URL is set)")
+    engine: str = _variable(
+        "ENGINE", "auto", "`transformers`, `openvino`, `remote` or `auto`: remote when REMOTE_BASE_URL is set"
+    )
     remote_base_url: str = _variable(
         "REMOTE_BASE_URL", "", "OpenAI-compatible server that generates, such as vLLM; several, separated by commas"
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
+
 from support.engines.background import BackgroundEngine
 from support.engines.base import (
     Engine,
@@ -14,6 +17,8 @@ from support.engines.base import (
 )
 from support.engines.places import Places
 from support.settings import Settings
+
+log = logging.getLogger(__name__)
 
 __all__ = [
     "Engine",
@@ -35,12 +40,29 @@ def start(settings: Settings) -> Engine:
 
         return RemoteEngine(settings)
 
-    def local() -> Engine:
-        from support.engines.transformers import TransformersEngine, load  # torch takes seconds to import
+    return BackgroundEngine(lambda: _local(settings), settings.model_id, wait=_zero_gpu())
 
-        return TransformersEngine(load(settings), settings.context_tokens)
 
-    return BackgroundEngine(local, settings.model_id, wait=_zero_gpu())
+def _local(settings: Settings) -> Engine:
+    from support.engines.choice import Hardware, local_engine
+
+    installed = importlib.util.find_spec("openvino_genai") is not None
+    if local_engine(settings, Hardware.detect(), openvino=installed) == "openvino":
+        if not installed:
+            raise ModelUnavailable("OpenVINO is needed and not installed; run `pip install -r requirements-cpu.txt`.")
+        from support.engines import openvino
+
+        try:
+            return openvino.load(settings)
+        except Exception as error:
+            if settings.engine == "openvino" or settings.model_id:
+                raise
+            reason = error if isinstance(error, EngineError) else type(error).__name__
+            log.warning("OpenVINO could not load the model (%s); transformers takes its place", reason)
+
+    from support.engines.transformers import TransformersEngine, load  # torch takes seconds to import
+
+    return TransformersEngine(load(settings), settings.context_tokens)
 
 
 def _zero_gpu() -> bool:

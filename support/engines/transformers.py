@@ -131,13 +131,17 @@ class TransformersEngine:
         return batch.places if batch else 1
 
 
-def load(settings: Settings) -> Loaded:
+def load(settings: Settings, hardware: Hardware | None = None) -> Loaded:
     """Load what the settings and the hardware call for.
+
+    Args:
+        settings: model, adapter, quantization, token.
+        hardware: what to load onto, unless it is what is there.
 
     Raises:
         ModelUnavailable: one sentence that names the fix.
     """
-    hardware = Hardware.detect()
+    hardware = hardware or Hardware.detect()
     choice = choose(settings, hardware)
     log.info("Model: %s (%s)", choice.model, choice.why)
     try:
