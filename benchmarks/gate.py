@@ -9,11 +9,11 @@ it is what is withheld wrongly. Half of those stand close to a problem by their 
 from __future__ import annotations
 
 import argparse
-import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from support import measured
 from support.crisis_lines import known_numbers
 from support.screening import LEARNED, check_reply
 from support.screening.gate import problems_in
@@ -53,8 +53,7 @@ def main() -> None:
     options = parser.parse_args()
     found = counted(options.file)
     if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        measured.save(options.json, found, parser.prog)
     print(table(found))
 
 

@@ -1,6 +1,6 @@
 """Which precision suits the embedded model on this machine: speed, memory and how well it predicts, as ratios to fp32.
 
-    python -m benchmarks.quantization
+    python -m benchmarks.quantization [--json OUT]
 
 All figures come from one run, so the ratios hold where absolute times do not. The loss is over short texts written for
 this benchmark: higher than fp32's means that the precision costs the model some of its sense.
@@ -8,17 +8,20 @@ this benchmark: higher than fp32's means that the precision costs the model some
 
 from __future__ import annotations
 
+import argparse
 import gc
 import statistics
 import threading
 import time
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from support import prompt
+from support import measured, prompt
 from support.engines import GenerationParams
+from support.engines.choice import Hardware, choose
 from support.engines.transformers import Loaded, TransformersEngine, load
 from support.settings import Settings
 
@@ -66,15 +69,30 @@ def _loss(loaded: Loaded) -> float:
     return statistics.mean(loaded.model(input_ids=one, labels=one).loss.item() for one in ids)
 
 
+def table(rows: dict[str, dict[str, float]]) -> str:
+    base = rows[PRECISIONS[0]]
+    lines = [f"{'precision':<10}" + "".join(f"{name:>10}{'ratio':>8}" for name in base)]
+    for precision, row in rows.items():
+        cells = "".join(f"{row[name]:>10.2f}{row[name] / base[name]:>8.2f}" for name in base)
+        lines.append(f"{precision:<10}{cells}")
+    return "\n".join(lines)
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.quantization", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--json", type=Path, help="where the figures are saved, for README")
+    options = parser.parse_args()
     rows = {}
     for precision in PRECISIONS:
         rows[precision] = measure(precision)
         gc.collect()
-    base = rows[PRECISIONS[0]]
-    print(f"{'precision':<10}" + "".join(f"{name:>10}{'ratio':>8}" for name in base))
-    for precision, row in rows.items():
-        print(f"{precision:<10}" + "".join(f"{row[name]:>10.2f}{row[name] / base[name]:>8.2f}" for name in base))
+    if options.json:
+        measured.save(
+            options.json, {"model": choose(Settings(), Hardware.detect()).model, "precisions": rows}, parser.prog
+        )
+    print(table(rows))
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import DistributedLengthGroupedSampler
 
+from support import measured
 from training import TrainingError, checkpoints, plan, record
 from training.dropout import PoissonDropout
 from training.encoding import SupervisedCollator, encode_all, read_split
@@ -234,7 +235,7 @@ def train(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
         "base_model": name,
         "recipe": recipe.shareable(),
         "versions": record.versions(),
-        "device": record.device(),
+        "device": measured.device(),
         "compute_dtype": str(compute_dtype()).removeprefix("torch."),
         "data": record.data_facts(recipe, {split: digest for split, (_, digest) in splits.items()}, encoded),
         "steps": result.global_step,

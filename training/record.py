@@ -6,12 +6,11 @@ Knows nothing about how it was trained.
 from __future__ import annotations
 
 import json
-import platform
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from support import measured
 from training.encoding import IGNORED
 from training.recipe import Recipe
 
@@ -22,16 +21,9 @@ RUN = "run.json"
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets")
 
 
-def device() -> str:
-    """The card's name, or the processor's kind."""
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-
-
 def versions() -> dict[str, str]:
     """Of Python and of what decides a run's numbers."""
-    return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
+    return measured.versions(PACKAGES)
 
 
 def data_facts(recipe: Recipe, digests: dict[str, str], encoded: dict[str, Dataset]) -> dict[str, Any]:

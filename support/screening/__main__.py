@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from support import measured
 from support.crisis_lines import known_numbers
 from support.prompt import Message
 from support.screening import assess, check_reply, rules_version
@@ -37,12 +38,12 @@ def main(arguments: list[str] | None = None, source: Iterable[str] | None = None
     sink = sink or sys.stdout
     if options.command == "report":
         with Path(options.file).open(encoding="utf-8") as file:
-            kinds = by_kind(_rows(file, _labelled))
+            rows = list(_rows(file, _labelled))
+        kinds = by_kind(rows)
         print(table(kinds), file=sink)
         print(plotted(kinds, options.plot), file=sys.stderr)
         if options.json:
-            options.json.parent.mkdir(parents=True, exist_ok=True)
-            options.json.write_text(json.dumps(as_json(kinds), indent=2) + "\n", encoding="utf-8")
+            measured.save(options.json, as_json(kinds, by_kind(rows, "language")), "python -m support.screening")
         return 0
     screen = _message_row if options.command == "messages" else _reply_row
     for row in _rows(sys.stdin if source is None else source, screen):
@@ -114,7 +115,7 @@ def _messages(row: Any) -> list[Message]:
 
 
 def _labelled(row: Any) -> dict[str, Any]:
-    """kind, whether risk is there (None: not labelled), and the level found at any user turn.
+    """kind, language, whether risk is there (None: not labelled), and the level found at any user turn.
 
     A row's kind is its own where it names one, as the frozen set does, else its source and level.
     """
@@ -124,7 +125,8 @@ def _labelled(row: Any) -> dict[str, Any]:
     source = str(row.get("source", "all")) + ("" if level is None else f" level {level}")
     kind = str(row.get("kind", source))
     ends = [i + 1 for i, turn in enumerate(turns) if turn["role"] == "user"]
-    return {"kind": kind, "risk": risk, "found": max((assess(turns[:end]).level for end in ends), default=0)}
+    found = max((assess(turns[:end]).level for end in ends), default=0)
+    return {"kind": kind, "language": str(row.get("language", "")), "risk": risk, "found": found}
 
 
 if __name__ == "__main__":

@@ -33,11 +33,12 @@ class Kind:
         return {True: "recall", False: "false positives", None: "not labelled"}[self.risk]
 
 
-def by_kind(rows: Iterable[dict[str, Any]]) -> list[Kind]:
-    """Rows of kind, risk (None: not labelled) and level found, counted: those with and without risk apart, and all of each."""
+def by_kind(rows: Iterable[dict[str, Any]], of: str = "kind") -> list[Kind]:
+    """Rows of kind, language, risk (None: not labelled) and level found, counted by kind or by language (`of`): those with and
+    without risk apart, and all of each."""
     counts: dict[tuple[str, bool | None], list[int]] = defaultdict(list)
     for row in rows:
-        for name in (row["kind"], ALL):
+        for name in (row[of], ALL):
             counts[name, row["risk"]].append(row["found"] >= AT_RISK)
     order = {True: 0, False: 1, None: 2}
     return [
@@ -57,10 +58,14 @@ def table(kinds: Sequence[Kind]) -> str:
     return "\n".join(lines)
 
 
-def as_json(kinds: Sequence[Kind]) -> dict[str, Any]:
+def as_json(kinds: Sequence[Kind], languages: Sequence[Kind]) -> dict[str, Any]:
     """The counts, and what was counted with."""
-    classifier = LEARNED["classifier"].state()["status"]
-    return {"rules": rules_version(), "classifier": classifier, "kinds": [asdict(kind) for kind in kinds]}
+    return {
+        "rules": rules_version(),
+        "classifier": LEARNED["classifier"].state()["status"],
+        "kinds": [asdict(kind) for kind in kinds],
+        "languages": [asdict(language) for language in languages],
+    }
 
 
 def plotted(kinds: Sequence[Kind], path: Path) -> str:

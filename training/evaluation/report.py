@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from support.measured import device
 from training.evaluation import judge, results
 from training.evaluation.systems import SEED, System, Test
-from training.record import device, versions
+from training.record import versions
 
 SAMPLED = 8  # questions shown side by side
 
