@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def question(i: int) -> list[Message]:
 def decode(engine: Engine, count: Callable[[str], int]) -> float:
     """Tokens/s of one chat after its first token."""
     speeds = []
-    for i in range(3):
+    for i in range(2):
         text, first, seconds = replied(engine, question(i), LONG)
         speeds.append((count(text) - 1) / (seconds - first))
     return max(speeds)
@@ -194,32 +195,30 @@ def soak(url: str, minutes: float) -> dict[str, float]:
 def measure(settings: Settings, minutes: float) -> dict[str, Any]:
     """Every figure, by the part that it is of."""
     from app import serve
-    from support.engines.transformers import TransformersEngine, load, unload
+    from support.engines.transformers import TransformersEngine, load
 
+    settings = replace(settings, context_tokens=max(settings.context_tokens, 4096))  # room for the history
+    engine = engines.start(settings)
+    while engine.describe()["status"] == "loading":
+        time.sleep(0.5)
     loaded = load(settings)
     tokenizer = loaded.tokenizer
 
     def count(text: str) -> int:
         return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    plain = TransformersEngine(loaded, settings.context_tokens)
-    plain.close()  # what is asked of a closed engine takes turns, and reads everything anew
-    turns = conversation(plain)
-    found: dict[str, Any] = {"plain": of(plain, turns, count)}
+    turns = conversation(engine)
+    found: dict[str, Any] = {"described": engine.describe(), "engine": of(engine, turns, count)}
     found["history tokens"] = len(prompt.render(prompt.build(turns), tokenizer))
-    del plain, loaded
-    unload()
-    found["llama.cpp, tokens/s"] = llama_cpp(count)
-    engine = engines.start(settings)
-    while engine.describe()["status"] == "loading":
-        time.sleep(0.5)
-    found["engine"] = of(engine, turns, count)
-    found["described"] = engine.describe()
-    demo = serve(settings, engine, prevent_thread_lock=True, quiet=True)
-    url = demo.local_url.rstrip("/")
+    demo = serve(settings, engine, prevent_thread_lock=True)
+    url = str(demo.local_url).rstrip("/")
     found["through the app"] = through_the_app(engine, url, count)
     found["soak"] = soak(url, minutes)
     demo.close(verbose=False)
+    found["llama.cpp, tokens/s"] = llama_cpp(count)
+    plain = TransformersEngine(loaded, settings.context_tokens)
+    plain.close()  # what is asked of a closed engine takes turns, and reads everything anew
+    found["plain"] = of(plain, turns, count)
     return found
 
 
