@@ -139,7 +139,7 @@ def test_sampling_differs_from_one_time_to_the_next(engine):
 
 
 def test_a_history_beyond_the_context_still_gets_an_answer(engine):
-    history = [{"role": role, "content": "We talked about work. " * 40} for role in ("user", "assistant") * 30]
+    history = [{"role": role, "content": "We talked about work. " * 80} for role in ("user", "assistant") * 6]
     assert text(engine, ask("So, what could I try tonight? " * 400, history))
 
 
