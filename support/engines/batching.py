@@ -6,8 +6,9 @@ that begins with the same tokens takes them over: the system prompt from any cha
 
 The pool, in bytes: 2 (keys and values) x layers x KV heads x head size x bytes of a number, for every token. Llama 2 7B in
 fp16: 2 x 32 x 32 x 128 x 2 = 0.5 MiB a token, so 2.0 GiB for one chat of 4,096 tokens. Its weights in NF4 take 3.6 GiB, an
-adapter beside them 0.15, a forward pass of `PREFILL_TOKENS` about 0.1: 5.9 GiB for one chat of 4,096 tokens, 4.9 for one of
-2,048. Every chat more takes its context more; how many there are follows from the memory that is free (`_places`).
+adapter beside them 0.15, a pass over `PREFILL_TOKENS` about 0.15: 5.9 GiB for one chat of 4,096 tokens, 4.9 for one of 2,048,
+and CUDA's own context on top. Every chat more takes its context more, and `_places` counts how many the free memory holds:
+8 of 2,048 tokens on the 15 GiB of a T4.
 
 Knows nothing about turns, templates or screening. It leans on parts of transformers that carry no promise, so `start`
 compares its words with `generate`'s before anyone reads them, and gives None where they differ.
@@ -52,7 +53,7 @@ def start(model: Any, tokenizer: Any, context_tokens: int) -> Batch | None:
     """A batch that has shown that it writes what `generate` writes, and that it can keep from repeating itself; None, and a
     line in the log, where it does not, or cannot be made."""
     batch, problem = None, "its words differ from those of generate"
-    # Any model goes on with a row that returns, by a margin that rounding, another one in a batch, does not reach.
+    # A row that repeats itself is continued with such certainty that a batch's other rounding changes no word.
     rows = [tokenizer(row)["input_ids"] for row in ("8 6 4 2 8 6 4 2 8 6 4 2 8 6 4 2 8", "3 1 4 1 5 9 3 1 4 1 5 9 3 1")]
     plain = GenerationParams(max_new_tokens=8, temperature=0, repetition_penalty=1.0, no_repeat_ngram_size=0)
     try:

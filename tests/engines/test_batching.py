@@ -5,6 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -204,8 +205,14 @@ def test_an_adapter_over_4_bit_weights(tmp_path):
             assert "".join(batch.write(*spoken)) != with_adapter, "the adapter changes nothing"
 
 
-def test_bytes_of_the_pool_are_those_that_the_docstring_counts():
+def test_the_pool_is_as_large_as_the_docstring_counts(monkeypatch):
     from transformers import LlamaConfig
 
-    llama_2_7b = LlamaConfig(num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=32, hidden_size=4096)
-    assert batching._token_bytes(llama_2_7b, torch.float16) == 2**19
+    config = LlamaConfig(num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=32, hidden_size=4096)
+    llama_2_7b = SimpleNamespace(config=config, dtype=torch.float16, device=torch.device("cpu"))
+    assert batching._token_bytes(config, torch.float16) == 2**19
+    for free, tokens, places in ((11, 2048, 8), (11, 4096, 4), (2.1, 4096, 1), (900, 4096, batching.MOST_CHATS)):
+        monkeypatch.setattr(
+            batching.psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=free * 2**30)
+        )
+        assert batching._places(llama_2_7b, tokens) == places
