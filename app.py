@@ -11,8 +11,10 @@ is there before any script, model or queue, and without them.
 
 import logging
 import os
+import re
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
@@ -22,17 +24,20 @@ import spaces  # noqa: F401  # before torch touches CUDA, as ZeroGPU needs it
 import gradio as gr
 from gradio.components.chatbot import ChatbotDataMessages
 from starlette.middleware import Middleware
+from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from support import conversation, engines, page, replies, screening
+from support import conversation, doctor, engines, page, screening
 from support import crisis_lines as lines
 from support.conversation import BadRequest, Reply
 from support.engines import GenerationParams
+from support.health import problems, report
+from support.languages import language_of, texts_of_user
+from support.metrics import Metrics
 from support.settings import Settings, SettingsError
 
 TITLE = "LLM-Assisted Mental Health Support"
-WAITING = "_Reading your message…_"
-WAITING_FOR_MODEL = "_The model is still loading. This can take a minute. The help panel works already._"
+FEEDBACK = ("Like", "Unsafe", "Not helpful")  # Gradio draws the first as a thumb, the others in a menu
 OPENERS = ("opener_stress", "opener_lonely", "opener_fight", "opener_sleep")
 
 log = logging.getLogger("app")
@@ -48,18 +53,25 @@ def _translated() -> gr.I18n:
 
 
 WORDS = _translated()
+SIGNS = ("chat.reading", "chat.model_loading", "chat.before_you")  # what stands where a reply will be
+SIGN_OF_LIFE = re.compile(
+    "|".join(
+        f"_{re.escape(page.words(language)[sign])}_".replace(re.escape("{0}"), r"\d+")
+        for language in page.LANGUAGES
+        for sign in SIGNS
+    )
+)
 
 
-def build(settings: Settings, engine: engines.Engine) -> gr.Blocks:
+def build(settings: Settings, engine: engines.Places, metrics: Metrics) -> gr.Blocks:
     """The page and the endpoints, for an engine that may still be loading."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 600)) as demo:
-        gr.Markdown(str(WORDS("chat.masthead")), elem_id="masthead")
         with gr.Walkthrough(selected=0) as steps:
             with gr.Step(WORDS("chat.about"), id=0):
                 _consent(demo, steps)
             with gr.Step(WORDS("chat.name"), id=1):
-                _chat(demo, settings, engine)
-        _endpoints(settings, engine)
+                _chat(demo, settings, engine, metrics)
+        _endpoints(settings, engine, metrics)
     return demo
 
 
@@ -72,12 +84,11 @@ def _consent(demo: gr.Blocks, steps: gr.Walkthrough) -> None:
     # In the browser alone: neither a full queue nor a busy server keeps anyone from the next step.
     both = "(adult, support) => ({__type__: 'update', interactive: adult && support})"
     gr.on([adult.change, support.change], None, [adult, support], start, js=both)
-    start.click(None, None, steps, js="() => { consent.give(); return {__type__: 'update', selected: 1}; }")
+    start.click(None, None, steps, js="() => { consent.give(); toChat(); return {__type__: 'update', selected: 1}; }")
     demo.load(None, None, steps, js="() => ({__type__: 'update', ...(consent.isFresh() ? {selected: 1} : {})})")
 
 
-def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
-    status = gr.Markdown(elem_id="status")
+def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Places, metrics: Metrics) -> None:
     chatbot = gr.Chatbot(
         label="Chat with an AI",
         show_label=False,
@@ -85,6 +96,7 @@ def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
         min_height=260,
         buttons=["copy"],
         editable="user",
+        feedback_options=FEEDBACK,
         allow_tags=False,
         watermark=page.words("en")["chat.mark"],
         placeholder=str(WORDS("chat.begin")),
@@ -97,44 +109,54 @@ def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
         placeholder=str(WORDS("chat.message_hint")),
         lines=1,
         max_lines=6,
-        submit_btn="Send",
+        submit_btn=WORDS("chat.send"),
         stop_btn=False,
         elem_id="message",
     )
     gr.Markdown(str(WORDS("chat.note")), elem_classes="reminder")
-    with gr.Accordion(WORDS("chat.why"), open=False):
+    with gr.Accordion(WORDS("chat.why"), open=False, elem_id="why-part") as why:
+        gr.HTML('<p id="why" role="status"></p>')
         receipt = gr.JSON(show_label=False, value={})
     with gr.Accordion(WORDS("chat.advanced"), open=False):
         defaults = GenerationParams()
-        max_new_tokens = gr.Slider(16, 1024, settings.max_new_tokens, step=16, label="Longest reply (tokens)")
-        temperature = gr.Slider(
-            0, 2, defaults.temperature, step=0.05, label="Temperature (0: always the likeliest words)"
-        )
-        top_p = gr.Slider(0.05, 1, defaults.top_p, step=0.05, label="Top-p")
+        max_new_tokens = gr.Slider(16, 1024, settings.max_new_tokens, step=16, label=WORDS("chat.longest"))
+        temperature = gr.Slider(0, 2, defaults.temperature, step=0.05, label=WORDS("chat.temperature"))
+        top_p = gr.Slider(0.05, 1, defaults.top_p, step=0.05, label=WORDS("chat.top_p"))
 
     country = gr.Textbox(visible=False)
     given = [message, chatbot, country, max_new_tokens, temperature, top_p]
     shown = [message, chatbot, receipt]
 
-    def talk(text: Any, earlier: Any, country: str, *params: Any) -> Iterator[tuple]:
+    def talk(request: gr.Request, text: Any, earlier: Any, country: str, *params: Any) -> Iterator[tuple]:
         earlier = _turns(earlier)
         chat = [*earlier, {"role": "user", "content": text if isinstance(text, str) else ""}]
-        yield gr.Textbox(value="", submit_btn=False, stop_btn=True), [*chat, _sign_of_life(engine)], {}
-        replied = conversation.respond(text, earlier, country, engine=engine, params=GenerationParams.clamped(*params))
-        for reply in replied:
-            turn = _shown(reply) if reply.text else _sign_of_life(engine)
+        yield gr.Textbox(value="", submit_btn=False, stop_btn=True), [*chat, _sign_of_life(engine, chat)], {}
+        place, sampling = engine.for_visitor(f"page {request.session_hash}"), GenerationParams.clamped(*params)
+        replied = conversation.respond(text, earlier, country, engine=place, params=sampling)
+        for reply in metrics.counted(replied):
+            turn = _shown(reply) if reply.text else _sign_of_life(engine, chat, reply.receipt["queue"])
             yield gr.skip(), [*chat, turn], _why(reply)
         yield _ready_to_send(), gr.skip(), gr.skip()
 
-    def retry(event: gr.RetryData, chat: Any, country: str, *params: Any) -> Iterator[tuple]:
+    def retry(request: gr.Request, event: gr.RetryData, chat: Any, country: str, *params: Any) -> Iterator[tuple]:
         turns = _turns(chat)
-        yield from talk(turns[event.index]["content"], turns[: event.index], country, *params)
+        yield from talk(request, turns[event.index]["content"], turns[: event.index], country, *params)
 
-    def edit(event: gr.EditData, chat: Any, country: str, *params: Any) -> Iterator[tuple]:
-        yield from talk(event.value, _turns(chat)[: event.index], country, *params)
+    def edit(request: gr.Request, event: gr.EditData, chat: Any, country: str, *params: Any) -> Iterator[tuple]:
+        yield from talk(request, event.value, _turns(chat)[: event.index], country, *params)
 
-    def choice(event: gr.SelectData, chat: Any, country: str, *params: Any) -> Iterator[tuple]:
-        yield from talk(event.value, chat, country, *params)
+    def choice(request: gr.Request, event: gr.SelectData, chat: Any, country: str, *params: Any) -> Iterator[tuple]:
+        yield from talk(request, event.value, chat, country, *params)
+
+    def rate(event: gr.LikeData, chat: Any, before: Any) -> list:
+        rating = FEEDBACK[0] if event.liked is True else event.liked
+        rated = [event.index, rating]
+        if (
+            rating in FEEDBACK and rated != before
+        ):  # Gradio 6.31 sends each word of the menu twice, and "" for no rating
+            metrics.rate(rating)
+            gr.Info(page.words(language_of(texts_of_user(_turns(chat))))["chat.thanks"])
+        return rated
 
     # preprocess=False: the handlers take what a page sends as it is, and _turns checks it.
     private: dict[str, Any] = {
@@ -150,6 +172,14 @@ def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
         *(button.click(talk, given, shown, js=_with_country(2, says=button.elem_id), **private) for button in openers),
         chatbot.option_select(choice, given[1:], shown, js=_with_country(1), **private),
     ]
+    rated = gr.State(None)
+    chatbot.like(rate, [chatbot, rated], rated, **{**private, "concurrency_limit": 1})
+    receipt.change(
+        None, receipt, None, js="(receipt) => showReceipt(receipt)"
+    )  # the help panel rises where there is risk
+    why.expand(
+        None, receipt, None, js="(receipt) => setTimeout(showReceipt, 100, receipt)"
+    )  # what is closed is not in the page
     # Cancelling closes respond's iterator, and that ends the model's writing within one token.
     message.stop(_stopped, chatbot, [message, chatbot], cancels=answers, **{**private, "queue": False})
     chatbot.undo(_undone, chatbot, [message, chatbot], **{**private, "queue": False})
@@ -157,23 +187,13 @@ def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Engine) -> None:
         lambda: (_ready_to_send(), {}), None, [message, receipt], cancels=answers, **{**private, "queue": False}
     )
 
-    # Asked once a page, and again while the model loads.
-    timer = gr.Timer(1.5)
-    gr.on(
-        [demo.load, timer.tick],
-        lambda: (_status(engine), gr.Timer(active=_loading(engine))),
-        None,
-        [status, timer],
-        **private,
-    )
 
-
-def _endpoints(settings: Settings, engine: engines.Engine) -> None:
+def _endpoints(settings: Settings, engine: engines.Places, metrics: Metrics) -> None:
     """What programs call: the Gradio client, plain HTTP, and MCP. Stateless: the history comes with each call."""
     params = GenerationParams(max_new_tokens=settings.max_new_tokens)
 
     def chat(
-        message: str, history: list[dict[str, Any]] | None = None, country: str = ""
+        request: gr.Request, message: str, history: list[dict[str, Any]] | None = None, country: str = ""
     ) -> tuple[str, dict[str, Any]]:  # pyright: ignore[reportInvalidTypeForm]
         """Supportive answer to one message, streamed as it passes the safety gate. Not for emergencies: give the person
         the crisis lines that come with it.
@@ -187,7 +207,8 @@ def _endpoints(settings: Settings, engine: engines.Engine) -> None:
             the reply so far, as Markdown
             its receipt: source, level, category, evidence, what was withheld, model, crisis lines
         """
-        for reply in conversation.respond(message, history, country, engine=engine, params=params):
+        place = engine.for_visitor(f"address {_address(request)}")
+        for reply in metrics.counted(conversation.respond(message, history, country, engine=place, params=params)):
             yield reply.text, reply.receipt  # type: ignore[misc]  # Gradio reads the type of one item from the signature
 
     def screen(message: str, history: list[dict[str, Any]] | None = None) -> dict[str, Any]:
@@ -229,33 +250,26 @@ def _endpoints(settings: Settings, engine: engines.Engine) -> None:
         Returns:
             status (ok, or degraded when a part does not work), and each part's state
         """
-        model, problems = engine.describe(), _problems()
-        return {
-            "status": "degraded" if problems or model["status"] == "unavailable" else "ok",
-            "model": model,
-            "rules_version": conversation.rules_version(),
-            **{part: learned.state()["status"] for part, learned in screening.LEARNED.items()},
-            "problems": problems,
-        }
+        return report(engine, metrics)
 
     for function in (chat, screen, crisis_lines, health):
         gr.api(function, concurrency_limit=None)
 
 
-def _problems() -> dict[str, str]:
-    """Part -> what is wrong with it; empty where nothing is. Also loads rules, lines and texts, so that no message waits."""
-    parts = {
-        "crisis_lines": lines.problem(),
-        "interface": page.problem(),
-        "replies": replies.problem(),
-        "screening": screening.problem(),
-        **{part: learned.state()["problem"] for part, learned in screening.LEARNED.items()},
-    }
-    return {part: problem for part, problem in parts.items() if problem}
+def _address(request: gr.Request) -> str:
+    """Where a program calls from; behind a proxy what that says."""
+    forwarded = request.headers.get("x-forwarded-for", "").partition(",")[0].strip()
+    return forwarded or (request.client.host if request.client else "")
 
 
-def _sign_of_life(engine: engines.Engine) -> dict[str, str]:
-    return {"role": "assistant", "content": WAITING_FOR_MODEL if _loading(engine) else WAITING}
+def _sign_of_life(engine: engines.Places, chat: list, position: int | None = None) -> dict[str, str]:
+    """What stands where the reply will be, in the person's language."""
+    words = page.words(language_of(texts_of_user(chat)))
+    if engine.describe()["status"] == "loading":
+        sign = words["chat.model_loading"]
+    else:
+        sign = words["chat.before_you"].format(position) if position else words["chat.reading"]
+    return {"role": "assistant", "content": f"_{sign}_"}
 
 
 def _shown(reply: Reply) -> dict[str, Any]:
@@ -270,11 +284,11 @@ def _turns(chat: Any) -> list:
         turns = conversation.read_history(chat)
     except BadRequest as bad:
         raise gr.Error(str(bad), print_exception=False) from None
-    return [turn for turn in turns if turn["content"] not in (WAITING, WAITING_FOR_MODEL)]
+    return [turn for turn in turns if turn["role"] == "user" or not SIGN_OF_LIFE.fullmatch(turn["content"])]
 
 
 def _ready_to_send() -> gr.Textbox:
-    return gr.Textbox(submit_btn="Send", stop_btn=False)
+    return gr.Textbox(submit_btn=WORDS("chat.send"), stop_btn=False)
 
 
 def _stopped(chat: Any) -> tuple[gr.Textbox, list]:
@@ -283,7 +297,9 @@ def _stopped(chat: Any) -> tuple[gr.Textbox, list]:
 
 def _undone(event: gr.UndoData, chat: Any) -> tuple[gr.Textbox, list]:
     turns = _turns(chat)
-    return gr.Textbox(value=turns[event.index]["content"], submit_btn="Send", stop_btn=False), turns[: event.index]
+    return gr.Textbox(value=turns[event.index]["content"], submit_btn=WORDS("chat.send"), stop_btn=False), turns[
+        : event.index
+    ]
 
 
 def _why(reply: Reply) -> dict[str, Any]:
@@ -298,30 +314,7 @@ def _with_country(position: int, says: str = "") -> str:
     return f"(...given) => {{ {words}{country}return given; }}"
 
 
-def _loading(engine: engines.Engine) -> bool:
-    return engine.describe()["status"] == "loading"
-
-
-def _status(engine: engines.Engine) -> str:
-    """Which model answers, and what does not work, in plain sentences."""
-    off = [learned.name for learned in screening.LEARNED.values() if learned.state()["status"] == "off"]
-    without = f'<span class="problem">Off: {", ".join(off)}. The rules work.</span> ' if off else ""
-    return without + _model(engine)
-
-
-def _model(engine: engines.Engine) -> str:
-    described = engine.describe()
-    if described["status"] == "loading":
-        return "The model is loading. The help panel works already."
-    if described["status"] == "unavailable":
-        return f'<span class="problem">No model answers now.</span> {described["problem"]} The help panel works.'
-    adapter = f", with the adapter {described['adapter']}" if described["adapter"] else ""
-    kind = " It is a **small demonstration model**: it makes mistakes, and it shows the product, not its quality."
-    precision = f" ({described['quantization']}, {described['device']})" if described["quantization"] else ""
-    return f"Answers come from {described['model']}{adapter}{precision}.{kind if described['demonstration'] else ''}"
-
-
-def launch_options(settings: Settings) -> dict[str, Any]:
+def launch_options(settings: Settings, engine: engines.Places, metrics: Metrics) -> dict[str, Any]:
     """Gradio's defaults that keep or send what people write are off; see README, "Privacy"."""
     return {
         "server_name": settings.host,
@@ -332,11 +325,18 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "ssr_mode": False,
         "share": False,
         "mcp_server": True,
+        "favicon_path": page.ASSETS / "favicon.svg",
         "footer_links": ["api"],
-        "max_threads": 100,
+        "max_threads": 100,  # more than the replies that engines.Places takes in hand: help never waits for a thread
         "app_kwargs": {
-            "middleware": [Middleware(page.AroundGradio, html=page.help_panel(settings) + page.tools(TITLE))],
-            "routes": [Route("/safety", page.protocol), Route("/interface/{language}.json", page.interface)],
+            "middleware": [Middleware(page.AroundGradio, html=page.help_panel(settings) + page.tools())],
+            "routes": [
+                Route("/safety", page.protocol),
+                Route("/interface/{language}.json", page.interface),
+                Route("/health", lambda _: JSONResponse(report(engine, metrics))),
+                Route("/doctor", lambda _: JSONResponse([asdict(check) for check in doctor.checks(settings, engine)])),
+                Route("/metrics", metrics.page),
+            ],
         },
         "i18n": WORDS,
         "theme": gr.themes.Soft(primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"]),
@@ -355,6 +355,17 @@ def _keep_words_out_of_errors() -> None:
     ChatbotDataMessages.model_rebuild(force=True)
 
 
+def serve(settings: Settings, engine: engines.Engine, **options: Any) -> gr.Blocks:
+    """The app around an engine, listening; `options` are more of Gradio's `launch`."""
+    metrics = Metrics(settings.metrics == "on")
+    places = engines.Places(metrics.timed(engine), settings.visitor_limit)
+    metrics.watch(places)
+    demo = build(settings, places, metrics)
+    demo.queue(max_size=None, default_concurrency_limit=None)
+    demo.launch(**launch_options(settings, places, metrics), **options)
+    return demo
+
+
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for noisy in ("httpx", "bitsandbytes", "mcp"):
@@ -363,14 +374,12 @@ def main() -> None:
         settings = Settings.from_env()
     except SettingsError as error:
         raise SystemExit(f"Configuration: {error}") from None
-    for part, problem in _problems().items():
+    for part, problem in problems().items():
         log.error("%s: %s Help is shown in its place.", part, problem)
     screening.import_libraries()
     threading.Thread(target=_warm, name="classifiers", daemon=True).start()
     _keep_words_out_of_errors()
-    demo = build(settings, engines.start(settings))
-    demo.queue(max_size=None, default_concurrency_limit=None)
-    demo.launch(**launch_options(settings))
+    serve(settings, engines.start(settings))
 
 
 if __name__ == "__main__":

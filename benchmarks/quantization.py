@@ -13,7 +13,9 @@ import gc
 import statistics
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -41,8 +43,8 @@ def measure(precision: str) -> dict[str, float]:
     """tokens/s after the first token (median of rounds), seconds to the first token, megabytes of weights, mean loss in
     nats per token."""
     loaded = load(Settings(quantization=precision))
-    engine = TransformersEngine(loaded, context_tokens=2048)
-    rounds = [_one_reply(engine) for _ in range(ROUNDS)]
+    with closing(TransformersEngine(loaded, context_tokens=2048)) as engine:
+        rounds = [_one_reply(engine, loaded.tokenizer) for _ in range(ROUNDS)]
     return {
         "tok/s": statistics.median(rate for rate, _ in rounds),
         "first s": statistics.median(first for _, first in rounds),
@@ -51,13 +53,14 @@ def measure(precision: str) -> dict[str, float]:
     }
 
 
-def _one_reply(engine: TransformersEngine) -> tuple[float, float]:
+def _one_reply(engine: TransformersEngine, tokenizer: Any) -> tuple[float, float]:
     params = GenerationParams(max_new_tokens=TOKENS, temperature=0)
     messages = prompt.build([{"role": "user", "content": QUESTION}])
     start = time.perf_counter()
-    times = [time.perf_counter() for _piece in engine.stream(messages, params, threading.Event())]
-    times.pop()  # the engine gives a piece for every token, and one more for the rest of the text
-    return (len(times) - 1) / (times[-1] - times[0]), times[0] - start
+    timed = [(time.perf_counter(), piece) for piece in engine.stream(messages, params, threading.Event())]
+    first, last = next(at for at, piece in timed if piece), timed[-1][0]
+    tokens = len(tokenizer("".join(piece for _, piece in timed))["input_ids"])
+    return (tokens - 1) / (last - first), first - start
 
 
 @torch.inference_mode()

@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from support import crisis_lines, prompt, replies, screening
-from support.engines import Engine, EngineError, GenerationParams
+from support.engines import Engine, EngineError, GenerationParams, Waiting
 from support.languages import language_of, texts_of_user
 from support.prompt import Message
 from support.screening import Assessment
@@ -51,7 +51,7 @@ def respond(
     *,
     engine: Engine,
     params: GenerationParams | None = None,
-) -> Iterator[Reply]:
+) -> Generator[Reply]:
     """Answer one message. Close the iterator to stop the writing.
 
     Args:
@@ -113,6 +113,8 @@ def _answer(message: Any, history: Any, country: str, engine: Engine, params: Ge
         receipt["evidence"].insert(0, f"request.{request}")
         receipt["choices"] = replies.choices(request, language)
         yield Reply(replies.request(request, country, len(said), language), receipt)
+    elif language != screening.SPOKEN:  # no gate could read what the model would write in it
+        yield Reply(replies.other_language(country, language), receipt)
     else:
         yield from _from_model(turns, assessment, country, language, engine, params)
 
@@ -138,7 +140,8 @@ def _from_model(
         for sentence in screening.Gate(crisis_lines.known_numbers()).passed(pieces):
             shown += sentence
             if sentence or time.monotonic() - last_sign >= HEARTBEAT_S:
-                yield Reply(shown, receipt)
+                position = sentence.position if isinstance(sentence, Waiting) else None
+                yield Reply(shown, {**receipt, "queue": position})
                 last_sign = time.monotonic()
         if not shown.strip():  # the model had nothing to say
             instead = Reply(replies.withheld(country, language), template)
@@ -171,6 +174,7 @@ def _receipt(assessment: Assessment, country: str, engine: Engine | None = None,
         "crisis_lines": lines,
         "crisis_lines_checked_on": crisis_lines.checked_on(lines),
         "choices": [],  # what the person may answer with, as buttons
+        "queue": None,  # place in line while others are written to, 1 for the next
         "error": error or None,
     }
 

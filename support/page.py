@@ -1,6 +1,6 @@
 """The plain HTML around Gradio's part of the page: the help panel, the tools, and pages of text.
 
-    page = AroundGradio(app, html=help_panel(settings) + tools(title))
+    page = AroundGradio(app, html=help_panel(settings) + tools())
 
 It is there before any script, model or queue, and without them. Words stand in assets/interface, one file a language: the page is
 served in English, and its script puts the words of the browser's language in their places.
@@ -84,13 +84,15 @@ def help_panel(settings: Settings) -> bytes:
     ).encode()
 
 
-def tools(title: str) -> bytes:
+def tools() -> bytes:
     """The tools beside the chat, with their scripts: they ask the server for nothing but the words of another language."""
     questionnaires = yaml.safe_load((ASSETS / "tools" / "questionnaires.yaml").read_text(encoding="utf-8"))
     data = f"const WORDS = {json.dumps(words('en'))};\nconst QUESTIONNAIRES = {json.dumps(questionnaires)};\n"
     code = [(ASSETS / "tools" / name).read_text(encoding="utf-8") for name in ("store.js", "tools.js")]
     scripts = (data + "\n".join(code)).replace("</", "<\\/")  # no text may end the script
-    return _rendered("tools/tools.html.j2", title=title, questionnaires=questionnaires, scripts=scripts).encode()
+    wordmark = (ASSETS / "wordmark.svg").read_text(encoding="utf-8")
+    values = {"wordmark": wordmark, "questionnaires": questionnaires, "scripts": scripts}
+    return _rendered("tools/tools.html.j2", **values).encode()
 
 
 def interface(request: Request) -> Response:

@@ -38,7 +38,7 @@ def build(turns: Sequence[Message], system: str = SYSTEM_PROMPT) -> list[Message
     return [Message(role="system", content=system), *_alternating(turns[first:])]
 
 
-def trim(messages: Sequence[Message], fits: Callable[[list[Message]], bool]) -> list[Message]:
+def trim(messages: Sequence[Message], fits: Callable[[list[Message]], bool], *, step: int = 1) -> list[Message]:
     """Drop whole exchanges from the oldest end until the rest fits; the system prompt and the newest message stay.
 
     Cutting tokens instead, as many chat demos do, would cut the system prompt first. Where even the newest message
@@ -47,9 +47,11 @@ def trim(messages: Sequence[Message], fits: Callable[[list[Message]], bool]) -> 
     Args:
         messages: as `build` returns them.
         fits: says whether messages leave room for the reply; the engine knows.
+        step: exchanges dropped at a time, as long as that leaves one. More than 1 lets several turns in a row begin with the
+            same words, which an engine that keeps what it has read need not read again.
     """
     system, turns = messages[0], list(messages[1:])
-    for start in range(0, len(turns), 2):
+    for start in (*range(0, len(turns), 2 * step), *range(0, len(turns), 2)):
         kept = [system, *turns[start:]]
         if fits(kept):
             return kept

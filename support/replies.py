@@ -22,7 +22,7 @@ from support.prompt import Message
 FOLDER = Path(__file__).parent.parent / "assets" / "replies"
 TEXTS = {
     "language", "emergency_in_words", "question", "method", "diagnosis", "medication", "barrier_question", "withheld",
-    "fault", "unavailable", "empty", "too_long", "refused",
+    "fault", "unavailable", "other_language", "empty", "too_long", "refused",
 }  # fmt: skip
 WORDINGS = {"ai", "barriers", "grounding", "human"}
 BARRIERS = {"cost", "privacy", "police", "words", "not_bad_enough", "did_not_help", "only_talk_here"}
@@ -156,6 +156,11 @@ def fault(country: str, language: str = DEFAULT) -> str:
 def unavailable(problem: str, country: str, language: str = DEFAULT) -> str:
     """When no model can answer; `problem` is a sentence that names the fix."""
     return _plain("unavailable", country, language, problem=problem)
+
+
+def other_language(country: str, language: str) -> str:
+    """When the model does not speak the person's language."""
+    return _plain("other_language", country, language)
 
 
 def empty(language: str = DEFAULT) -> str:

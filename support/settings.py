@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 QUANTIZATIONS = ("auto", "nf4", "bf16", "none")
-ENGINES = ("auto", "transformers", "remote")
+ENGINES = ("auto", "transformers", "openvino", "remote")
+SWITCH = ("on", "off")
 
 
 class SettingsError(ValueError):
@@ -34,11 +35,17 @@ class Settings:
         SettingsError: a value is outside what its variable accepts.
     """
 
-    model_id: str = _variable("MODEL_ID", "", "Hub id or folder of the base model. Empty: chosen by hardware")
+    model_id: str = _variable(
+        "MODEL_ID", "", "Hub id or folder of the base model, or a GGUF file. Empty: chosen by hardware"
+    )
     adapter_id: str = _variable("ADAPTER_ID", "", "Hub id or folder of a PEFT LoRA adapter, loaded over the base model")
     quantization: str = _variable("QUANTIZATION", "auto", "`nf4`, `bf16`, `none` or `auto`")
-    engine: str = _variable("ENGINE", "auto", "`transformers`, `remote` or `auto` (remote when REMOTE_BASE_URL is set)")
-    remote_base_url: str = _variable("REMOTE_BASE_URL", "", "OpenAI-compatible server that generates, such as vLLM")
+    engine: str = _variable(
+        "ENGINE", "auto", "`transformers`, `openvino`, `remote` or `auto`: remote when REMOTE_BASE_URL is set"
+    )
+    remote_base_url: str = _variable(
+        "REMOTE_BASE_URL", "", "OpenAI-compatible server that generates, such as vLLM; several, separated by commas"
+    )
     hf_token: str = field(
         default="",
         repr=False,  # a token never reaches a log
@@ -57,16 +64,23 @@ class Settings:
         "Sentence encoder of the classifiers of screening and gate: empty for the embedded one, or a Hub id",
     )
     default_country: str = _variable("DEFAULT_COUNTRY", "", "Two-letter country preselected in the help panel")
+    visitor_limit: int = _variable(
+        "VISITOR_LIMIT", 4, "Most replies that a visitor may have on their way, being written or in line"
+    )
+    metrics: str = _variable("METRICS", "off", "`on`: numbers without text at `/metrics` and `/health`; else `off`")
 
     def __post_init__(self) -> None:
         _one_of("QUANTIZATION", self.quantization, QUANTIZATIONS)
         _one_of("ENGINE", self.engine, ENGINES)
+        _one_of("METRICS", self.metrics, SWITCH)
         _between("PORT", self.port, 1, 65535)
         _between("CONTEXT_TOKENS", self.context_tokens, 512, 131072)
         _between("MAX_NEW_TOKENS", self.max_new_tokens, 16, self.context_tokens // 2)
-        if self.remote_base_url and not self.remote_base_url.startswith(("http://", "https://")):
-            raise SettingsError("REMOTE_BASE_URL must start with http:// or https://.")
-        if self.engine == "remote" and not self.remote_base_url:
+        _between("VISITOR_LIMIT", self.visitor_limit, 1, 64)
+        for address in self.remote_addresses():
+            if not address.startswith(("http://", "https://")):
+                raise SettingsError("REMOTE_BASE_URL must start with http:// or https://, and so must each of several.")
+        if self.engine == "remote" and not self.remote_addresses():
             raise SettingsError("ENGINE=remote needs REMOTE_BASE_URL, the address of an OpenAI-compatible server.")
         if self.default_country and not (len(self.default_country) == 2 and self.default_country.isalpha()):
             raise SettingsError("DEFAULT_COUNTRY must be a two-letter country code such as US, or empty.")
@@ -83,12 +97,16 @@ class Settings:
             values[spec.name] = _whole_number(spec.metadata["variable"], raw) if spec.type == "int" else raw
         if env.get("SPACE_ID") and "host" not in values:
             values["host"] = "0.0.0.0"  # a Space's proxy reaches the app from outside its container
-        for name in ("quantization", "engine"):
+        for name in ("quantization", "engine", "metrics"):
             if name in values:
                 values[name] = values[name].lower()
         if "default_country" in values:
             values["default_country"] = values["default_country"].upper()
         return cls(**values)
+
+    def remote_addresses(self) -> list[str]:
+        """The base URLs in REMOTE_BASE_URL."""
+        return [address.strip() for address in self.remote_base_url.split(",") if address.strip()]
 
     def cache_folder(self) -> Path:
         """Folder for files made once and used again; never for anything a person wrote."""

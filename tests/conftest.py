@@ -49,9 +49,12 @@ class ScriptedEngine:
     """
 
     def __init__(
-        self, text: str = "That sounds hard. What would help you tonight?", fault: Exception | None = None
+        self,
+        text: str = "That sounds hard. What would help you tonight?",
+        fault: Exception | None = None,
+        at_once: int = 1,
     ) -> None:
-        self.text, self.fault = text, fault
+        self.text, self.fault, self.at_once = text, fault, at_once
         self.asked: list[list[dict]] = []
         self.pieces_given = 0
         self.stopped = False
@@ -77,7 +80,23 @@ class ScriptedEngine:
             "quantization": None,
             "device": "cpu",
             "demonstration": False,
+            "at_once": self.at_once,
         }
+
+
+class HeldEngine(ScriptedEngine):
+    """Holds its two places until `go`, as a slow model would."""
+
+    def __init__(self) -> None:
+        super().__init__(at_once=2)
+        self.go = threading.Event()
+
+    def stream(self, messages, params, stop: threading.Event) -> Iterator[str]:
+        while not self.go.wait(0.05):
+            if stop.is_set():
+                return
+            yield ""
+        yield from super().stream(messages, params, stop)
 
 
 @pytest.fixture

@@ -131,7 +131,8 @@ def _width_here() -> int:
 def _activations(shape: Shape, width: int, dropout: bool) -> float:
     """Bytes that one token leaves in one block for the backward pass.
 
-    PEFT casts the input of each adapted layer to fp32, and dropout keeps its result and a mask: the larger part.
+    The larger part: the input of each adapted layer in fp32, as PEFT casts it outside `ResumableTrainer`, and dropout's result
+    and mask. Training keeps less, and its peak was below the plan by that (5.6 GiB of 6.4 without checkpointing).
     """
     inputs = sum(rows for rows, _ in shape.matrices())
     adapted = inputs * ((4 if width < 4 else 0) + (5 if dropout else 0))

@@ -34,6 +34,8 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.helpers import disable_input_dtype_casting
+from peft.tuners.lora import LoraLayer
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -50,6 +52,7 @@ from transformers.trainer_pt_utils import DistributedLengthGroupedSampler
 
 from support import measured
 from training import TrainingError, checkpoints, plan, record
+from training.dropout import PoissonDropout
 from training.encoding import SupervisedCollator, encode_all, read_split
 from training.recipe import EMBEDDED, Recipe, read_recipe
 
@@ -156,6 +159,10 @@ def with_new_adapter(base: Any, recipe: Recipe, name: str) -> Any:
         use_rslora=recipe.rslora,
     )
     model = get_peft_model(base, lora)
+    if recipe.lora_dropout and not torch.cuda.is_available():
+        for module in model.modules():
+            if isinstance(module, LoraLayer):
+                module.lora_dropout["default"] = PoissonDropout(recipe.lora_dropout)
     model.peft_config["default"].base_model_name_or_path = name  # never a folder of the machine that trained it
     return model
 
@@ -330,11 +337,17 @@ def _callbacks(recipe: Recipe) -> list[TrainerCallback]:
 
 
 class ResumableTrainer(Trainer):
-    """Orders rows by seed and epoch alone.
+    """Orders rows by seed and epoch alone, and leaves the adapter's inputs in the precision of the base.
 
     transformers draws its length groups from the global generator. What state that has when an epoch begins depends on the
     dropout before, which a run that goes on in the middle of an epoch has not drawn: it would see other batches.
+
+    PEFT casts these inputs to fp32 unless autocast is on, but asks about CUDA's only; on a CPU autocast casts them back.
     """
+
+    def train(self, *arguments: Any, **options: Any) -> Any:
+        with disable_input_dtype_casting(self.model):  # type: ignore[arg-type]
+            return super().train(*arguments, **options)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         rows: Any = self.train_dataset if train_dataset is None else train_dataset

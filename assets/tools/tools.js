@@ -1,4 +1,5 @@
-// The tools beside the chat. No request is made here: everything works once the page is there, with no server and no model.
+// The tools beside the chat. They make no request: everything works once the page is there, with no server and no model. Only what
+// is about the server (the words of another language, the state of the model) is asked of it.
 (() => {
   const one = (selector, within = document) => within.querySelector(selector);
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
@@ -9,18 +10,17 @@
   const today = (shift = 0) => { const day = new Date(); day.setDate(day.getDate() - shift); return new Date(day - day.getTimezoneOffset() * 6e4).toISOString().slice(0, 10); };
 
   // --- Leaving quickly: first, so that no fault below takes it away ---
-  // Replaces this page, so that "back" does not lead here. A frame may be forbidden to move the page around it: then a new
-  // page opens over it, and the frame goes.
+  // Replaces this page, so that "back" does not lead here. A frame may be forbidden to move the page around it, as a Space's is:
+  // then a new page opens over it, and the frame empties.
   const NEUTRAL = "https://www.wikipedia.org/";
   function leave() {
     if (store.get("wipe")) store.clear();
     try { sessionStorage.clear(); } catch { /* none */ }
     document.documentElement.replaceChildren();
     document.title = "";
-    if (window.top !== window.self) {
-      try { window.top.location.replace(NEUTRAL); } catch { window.open(NEUTRAL, "_blank", "noopener"); }
-    }
-    location.replace(NEUTRAL);
+    if (window.top === window.self) return location.replace(NEUTRAL);
+    try { window.top.location.replace(NEUTRAL); } catch { window.open(NEUTRAL, "_blank", "noopener"); }
+    location.replace("about:blank");
   }
   one("#leave").addEventListener("click", leave);
   let presses = [];
@@ -40,7 +40,7 @@
     all("#help, #bar, #tools, #reminder, gradio-app").forEach((part) => { part.lang = language; part.dir = language === "ar" ? "rtl" : "ltr"; });
     const countries = new Intl.DisplayNames([language], { type: "region" });
     all("#help-country option").forEach((option) => { option.textContent = option.value ? countries.of(option.value) : word("help.another"); });
-    list(); drawMood();
+    list(); drawMood(); showStatus();
   }
   const language = (navigator.language || "en").split("-")[0].toLowerCase();
   if (language !== "en") fetch(`interface/${language}.json`).then((got) => (got.ok ? got.json() : null)).then((words) => words && speak(words, language)).catch(() => { /* English stays */ });
@@ -53,6 +53,7 @@
     document.body.dataset.room = room;
     all("#bar [data-room]").forEach((link) => (link.dataset.room === room ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current")));
     if (room === "data") showData();
+    if (room === "model") examine();
     if (focus && room !== "chat") one(`#${room}`).focus({ preventScroll: true });
     window.scrollTo(0, 0);
   }
@@ -71,8 +72,71 @@
   }
   one("#need-help").addEventListener("click", raiseHelp);
   one(".skip-link").addEventListener("click", (event) => { event.preventDefault(); raiseHelp(); });  // no entry in the history
+  one('[data-skip="chat"]').addEventListener("click", (event) => {
+    event.preventDefault();
+    enter("chat");
+    all("#message textarea, #agree input").find((field) => field.offsetParent)?.focus();
+  });
+  // After the first step the focus would be lost: the message box takes it as soon as it is there.
+  window.toChat = () => {
+    const box = one("#message textarea");
+    box?.offsetParent ? box.focus() : requestAnimationFrame(window.toChat);
+  };
   addEventListener("keydown", (event) => { if (event.key === "Escape") one("#help").classList.remove("raised"); });
   addEventListener("pointerdown", (event) => { if (!event.target.closest("#help, #need-help")) one("#help").classList.remove("raised"); });
+
+  // --- After each reply: where the receipt tells of risk, the panel is raised and a reader is told; the focus stays where it was ---
+  window.showReceipt = (receipt) => {
+    const risk = receipt?.level >= 2 || receipt?.carried;
+    one("#help-risen").textContent = risk ? word("help.risen") : "";
+    risk ? (document.body.dataset.risk = "") : delete document.body.dataset.risk;
+    if (one("#why")) one("#why").textContent = receipt?.source ? why(receipt) : "";
+  };
+  function why({ source, withheld, level, carried, crisis_lines_checked_on: checked }) {
+    const fixed = withheld.length ? "chat.why_withheld" : "chat.why_fixed";
+    const risk = source === "template" && level >= 2 && !carried ? word("chat.why_risk") : "";
+    return [word(source === "model" ? "chat.why_model" : fixed), risk, checked ? word("chat.why_lines", checked) : ""].filter(Boolean).join(" ");
+  }
+
+  // --- Which model answers: one line under the title, and a room with every part of this copy ---
+  let health = null;
+  function showStatus() {
+    if (!health) return;
+    const { status, model, demonstration } = health.model;
+    const parts = { ready: [word("model.ready", model.split("/").at(-1)), demonstration ? word("model.demonstration") : ""], loading: [word("model.loading")], unavailable: [word("model.none")] };
+    const off = [health.classifier, health.reply_classifier].includes("off") ? word("model.screening_off") : "";
+    one("#status").textContent = [...parts[status], off].filter(Boolean).join(" ");
+    one("#status").hidden = false;
+    one("#status").classList.toggle("problem", status === "unavailable" || Boolean(off));
+  }
+  const ask = async (address) => { const got = await fetch(address); if (!got.ok) throw new Error(got.status); return got.json(); };
+  async function follow() {
+    try { health = await ask("health"); } catch { return; }
+    showStatus();
+    // Soon while the model loads, now and then while its servers are away. Else never: what could not be loaded stays so, and pages
+    // that go on asking keep a Space from going to sleep.
+    const { status, device } = health.model;
+    if (status === "loading") setTimeout(follow, 1500);
+    if (status === "unavailable" && device === "remote") setTimeout(follow, 5000);
+  }
+  follow();
+  async function examine() {
+    const room = one("#model");
+    say(room, word("model.asking"));
+    let checks;
+    try { checks = await ask("doctor"); } catch { one(".checks", room).replaceChildren(); return say(room, word("model.offline")); }
+    one(".checks", room).replaceChildren(...checks.map(({ name, ok, found, fix }) => {
+      const item = document.createElement("li"), head = document.createElement("strong");
+      item.className = ok ? "fine" : "todo";
+      head.textContent = `${ok ? "✓" : "!"} ${name.replace("_", " ")}`;
+      item.append(head, ` ${found} ${fix}`);
+      return item;
+    }));
+    const open = checks.filter((check) => !check.ok).length;
+    say(room, open ? word("model.todo", open) : word("model.fine"));
+    follow();
+  }
+  on("check-again", examine);
 
   // --- Every three hours: that an AI answers (New York GBL 47, California SB 243) ---
   const HOURS = 3 * 36e5;
@@ -275,5 +339,8 @@
     one("#direct a").href = one("#direct a").textContent = location.origin + location.pathname;
   }
 
+  // The help panel stands under the bar, however many lines the words of a language take there.
+  const bar = one("#bar");
+  new ResizeObserver(() => document.documentElement.style.setProperty("--bar-height", `${bar.offsetHeight}px`)).observe(bar);
   enter(location.hash.slice(1));
 })();

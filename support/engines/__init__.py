@@ -2,26 +2,67 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
+
 from support.engines.background import BackgroundEngine
-from support.engines.base import Engine, EngineError, GenerationFailed, GenerationParams, ModelUnavailable
+from support.engines.base import (
+    Engine,
+    EngineBusy,
+    EngineError,
+    GenerationFailed,
+    GenerationParams,
+    ModelUnavailable,
+    Waiting,
+)
+from support.engines.places import Places
 from support.settings import Settings
 
-__all__ = ["Engine", "EngineError", "GenerationFailed", "GenerationParams", "ModelUnavailable", "start"]
+log = logging.getLogger(__name__)
+
+__all__ = [
+    "Engine",
+    "EngineBusy",
+    "EngineError",
+    "GenerationFailed",
+    "GenerationParams",
+    "ModelUnavailable",
+    "Places",
+    "Waiting",
+    "start",
+]
 
 
 def start(settings: Settings) -> Engine:
     """The engine, at once; a local model loads behind it (on ZeroGPU before it returns)."""
-    if settings.engine == "remote" or (settings.engine == "auto" and settings.remote_base_url):
+    if settings.engine == "remote" or (settings.engine == "auto" and settings.remote_addresses()):
         from support.engines.remote import RemoteEngine
 
         return RemoteEngine(settings)
 
-    def local() -> Engine:
-        from support.engines.transformers import TransformersEngine, load  # torch takes seconds to import
+    return BackgroundEngine(lambda: _local(settings), settings.model_id, wait=_zero_gpu())
 
-        return TransformersEngine(load(settings), settings.context_tokens)
 
-    return BackgroundEngine(local, settings.model_id, wait=_zero_gpu())
+def _local(settings: Settings) -> Engine:
+    from support.engines.choice import Hardware, local_engine
+
+    installed = importlib.util.find_spec("openvino_genai") is not None
+    if local_engine(settings, Hardware.detect(), openvino=installed) == "openvino":
+        if not installed:
+            raise ModelUnavailable("OpenVINO is needed and not installed; run `pip install -r requirements-cpu.txt`.")
+        from support.engines import openvino
+
+        try:
+            return openvino.load(settings)
+        except Exception as error:
+            if settings.engine == "openvino" or settings.model_id:
+                raise
+            reason = error if isinstance(error, EngineError) else type(error).__name__
+            log.warning("OpenVINO could not load the model (%s); transformers takes its place", reason)
+
+    from support.engines.transformers import TransformersEngine, load  # torch takes seconds to import
+
+    return TransformersEngine(load(settings), settings.context_tokens)
 
 
 def _zero_gpu() -> bool:

@@ -17,9 +17,14 @@ class EngineError(RuntimeError):
     """No words can come from this engine. The message is one sentence for a person and names the fix.
 
     EngineError
+    ├── EngineBusy         this visitor, or everybody, has too many replies in hand
     ├── ModelUnavailable   the model did not load: gated, missing, no token, bad adapter, no memory
     └── GenerationFailed   it loaded, and broke while it wrote
     """
+
+
+class EngineBusy(EngineError):
+    pass
 
 
 class ModelUnavailable(EngineError):
@@ -72,6 +77,17 @@ def _within(value: Any, low: float, high: float, default: float) -> float:
     return min(max(value, low), high)
 
 
+class Waiting(str):
+    """A piece without words: the reply stands in line, and `position` is its place there, 1 for the next."""
+
+    position: int
+
+    def __new__(cls, position: int) -> Waiting:
+        piece = super().__new__(cls)
+        piece.position = position
+        return piece
+
+
 class Engine(Protocol):
     """Where words come from."""
 
@@ -88,5 +104,6 @@ class Engine(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """`status` (loading, ready, unavailable), `model`, `adapter`, `quantization`, `device`, `demonstration`,
-        and `problem`, one sentence, where status is unavailable. Never blocks."""
+        `at_once`, how many replies it can write at a time, where that is more than one, and `problem`, one sentence, where
+        status is unavailable. Never blocks."""
         ...

@@ -90,6 +90,22 @@ def choose(settings: Settings, hardware: Hardware) -> ModelChoice:
     )
 
 
+def local_engine(settings: Settings, hardware: Hardware, *, openvino: bool) -> str:
+    """`openvino` or `transformers`. On a CPU the first writes the embedded model's words several times as fast.
+
+    Args:
+        settings: ENGINE, if it names one, is obeyed.
+        hardware: what the model will run on.
+        openvino: it is installed.
+    """
+    if settings.engine != "auto":
+        return settings.engine
+    if settings.model_id.endswith(".gguf"):  # transformers would unpack it to fp32
+        return "openvino"
+    demonstration = not settings.model_id and not hardware.cuda
+    return "openvino" if openvino and demonstration and settings.quantization == "auto" else "transformers"
+
+
 def _auto(hardware: Hardware) -> str:
     """NF4 on any CUDA card. On a CPU what `python -m benchmarks.quantization` measured best for words a person reads:
     bf16 where the CPU computes in it, else fp32. NF4 decodes a little faster there, and costs a small model its sense."""

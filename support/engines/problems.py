@@ -39,7 +39,7 @@ class AdapterFault(Exception):
 
 def _hub_problem(chain: list[BaseException], what: str, variable: str, has_token: bool) -> str | None:
     text = " ".join(str(cause) for cause in chain).lower()
-    if any(isinstance(cause, GatedRepoError) for cause in chain) or "gated repo" in text:
+    if any(isinstance(cause, GatedRepoError) for cause in chain) or "access a gated repo" in text:
         fix = "ask for access on its Hub page with the account of your HF_TOKEN" if has_token else _token_fix(what)
         return f"The model {what} is gated; {fix}."
     if any(isinstance(cause, RepositoryNotFoundError) for cause in chain) or "is not a valid model identifier" in text:

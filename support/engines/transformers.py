@@ -11,33 +11,29 @@ import os
 import threading
 import warnings
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
-import spaces  # before anything touches CUDA; off ZeroGPU its decorator returns the function as it is
+import spaces  # noqa: F401 (before anything touches CUDA)
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    BitsAndBytesConfig,
-    StoppingCriteria,
-    StoppingCriteriaList,
-    TextIteratorStreamer,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from support import prompt
-from support.engines import embedded
-from support.engines.base import GenerationFailed, GenerationParams, ModelUnavailable
+from support.engines import batching, embedded, generating
+from support.engines.base import GenerationParams, ModelUnavailable
+from support.engines.batching import Batch
 from support.engines.choice import Hardware, ModelChoice, choose
+from support.engines.generating import HEARTBEAT_S
 from support.engines.problems import AdapterFault, explain
 from support.prompt import Message
 from support.settings import Settings
 
-HEARTBEAT_S = 0.25
+TRIM_STEP = 4  # exchanges: a history that is too long loses so many at a time, so that the next turns begin alike
+MOST_FAULTS = 3
+ZERO_GPU_AT_ONCE = 16  # each on a worker of its own; beyond that ZeroGPU has a line of its own anyway
 
 log = logging.getLogger(__name__)
-
-_shared: Loaded | None = None  # ZeroGPU pickles a call's arguments and forks its worker: the model is found here
 
 
 @dataclass
@@ -51,14 +47,21 @@ class Loaded:
 
 
 class TransformersEngine:
-    """One loaded model. On a card or CPU of its own, chats take turns; on ZeroGPU every call brings its own worker."""
+    """One loaded model. On a card or CPU of its own many chats are answered at once, or take turns where batching cannot
+    be had; on ZeroGPU every call brings its own worker."""
 
     def __init__(self, loaded: Loaded, context_tokens: int) -> None:
-        global _shared
-        self._loaded = _shared = loaded
+        self._loaded = loaded
         limit = getattr(loaded.model.config, "max_position_embeddings", None) or context_tokens
         self._context_tokens = min(context_tokens, limit)
         self._turn = threading.Lock()
+        self._restart = threading.Lock()
+        self._restarts = 0
+        self._batch: Batch | None = None
+        if loaded.hardware.zero_gpu:
+            generating.share(loaded.model, loaded.tokenizer)
+        else:
+            self._batch = self._new_batch()
 
     def stream(self, messages: Sequence[Message], params: GenerationParams, stop: threading.Event) -> Generator[str]:
         """See `support.engines.base.Engine`."""
@@ -69,18 +72,44 @@ class TransformersEngine:
         def fits(candidate: list[Message]) -> bool:
             return len(prompt.render(candidate, tokenizer)) <= room
 
-        ids = prompt.render(prompt.trim(messages, fits), tokenizer)
-        if self._loaded.hardware.zero_gpu:  # every call brings a worker of its own
-            yield from _until_stopped(_generate(ids, params), stop)
-            return
+        ids = prompt.render(prompt.trim(messages, fits, step=TRIM_STEP), tokenizer)
+        yield from _until_stopped(self._write(ids, params), stop)
+
+    def close(self) -> None:
+        """End all replies and let go of the batch's memory. What is asked after that takes turns."""
+        with self._restart:
+            if self._batch is not None:
+                self._batch.close()
+            self._batch = None
+
+    def _write(self, ids: list[int], params: GenerationParams) -> Generator[str]:
+        if self._loaded.hardware.zero_gpu:
+            return generating.write_on_zero_gpu(ids, params)
+        batch = self._living_batch()
+        return batch.write(ids, params) if batch else self._write_in_turn(ids, params)
+
+    def _write_in_turn(self, ids: list[int], params: GenerationParams) -> Generator[str]:
         while not self._turn.acquire(timeout=HEARTBEAT_S):
-            if stop.is_set():
-                return
             yield ""
         try:
-            yield from _until_stopped(_generate(ids, params), stop)
+            yield from generating.write(self._loaded.model, self._loaded.tokenizer, ids, params)
         finally:
             self._turn.release()
+
+    def _living_batch(self) -> Batch | None:
+        """The batch; after a fault a new one, and after the last of them None: then a fault is one chat's alone."""
+        with self._restart:
+            if self._batch is not None and not self._batch.alive:
+                self._batch.close()
+                self._batch = None  # gives its memory back before the next one looks for some
+                self._restarts += 1
+                log.error("Batching broke off, %d of %d times before chats take turns", self._restarts, MOST_FAULTS)
+                if self._restarts < MOST_FAULTS:
+                    self._batch = self._new_batch()
+            return self._batch
+
+    def _new_batch(self) -> Batch | None:
+        return batching.start(self._loaded.model, self._loaded.tokenizer, self._context_tokens)
 
     def describe(self) -> dict[str, Any]:
         """See `support.engines.base.Engine`."""
@@ -92,16 +121,27 @@ class TransformersEngine:
             "quantization": choice.quantization,
             "device": "zerogpu" if self._loaded.hardware.zero_gpu else str(self._loaded.model.device),
             "demonstration": choice.embedded,
+            "at_once": self._at_once(),
         }
 
+    def _at_once(self) -> int:
+        if self._loaded.hardware.zero_gpu:
+            return ZERO_GPU_AT_ONCE
+        batch = self._batch
+        return batch.places if batch else 1
 
-def load(settings: Settings) -> Loaded:
+
+def load(settings: Settings, hardware: Hardware | None = None) -> Loaded:
     """Load what the settings and the hardware call for.
+
+    Args:
+        settings: model, adapter, quantization, token.
+        hardware: what to load onto, unless it is what is there.
 
     Raises:
         ModelUnavailable: one sentence that names the fix.
     """
-    hardware = Hardware.detect()
+    hardware = hardware or Hardware.detect()
     choice = choose(settings, hardware)
     log.info("Model: %s (%s)", choice.model, choice.why)
     try:
@@ -113,93 +153,18 @@ def load(settings: Settings) -> Loaded:
 
 
 def unload() -> None:
-    """Let go of the model that was made last, so that another one finds room."""
-    global _shared
-    _shared = None
+    """Give back the memory of models that nothing holds any more, so that another one finds room."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def _until_stopped(pieces: Generator[str], stop: threading.Event) -> Generator[str]:
-    for piece in pieces:
-        if stop.is_set():
-            break
-        yield piece
-    pieces.close()  # its `finally` ends the generation
-
-
-def _gpu_seconds(ids: list[int], params: GenerationParams) -> int:
-    """Upper bound asked of ZeroGPU for one reply: start, prefill and 15 tokens/s. Shorter asks get better priority."""
-    return min(120, 8 + len(ids) // 500 + params.max_new_tokens // 15)
-
-
-@spaces.GPU(duration=_gpu_seconds)
-def _generate(ids: list[int], params: GenerationParams) -> Generator[str]:
-    """Text of one reply, a piece per token ("" while a word is incomplete). Closing the iterator ends the generation."""
-    assert _shared is not None
-    ended = threading.Event()
-    streamer = _PieceStreamer(_shared.tokenizer, skip_prompt=True, skip_special_tokens=True)
-    faults: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            _generate_into(streamer, ids, params, ended)
-        except BaseException as fault:  # carried to the reader below, which raises it
-            faults.append(fault)
-        finally:
-            streamer.end()
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        yield from streamer
-    finally:
-        ended.set()
-        thread.join()
-    if faults:
-        raise GenerationFailed("The model broke off while writing; please try again.") from faults[0]
-
-
-def _generate_into(streamer: Any, ids: list[int], params: GenerationParams, ended: threading.Event) -> None:
-    assert _shared is not None
-    inputs = torch.tensor([ids], device=_shared.model.device)
-    sampling = {"do_sample": True, "temperature": params.temperature, "top_p": params.top_p, "top_k": 0}
-    with torch.inference_mode():
-        _shared.model.generate(
-            input_ids=inputs,
-            attention_mask=torch.ones_like(inputs),
-            streamer=streamer,
-            max_new_tokens=params.max_new_tokens,
-            repetition_penalty=params.repetition_penalty,
-            no_repeat_ngram_size=params.no_repeat_ngram_size,
-            stopping_criteria=StoppingCriteriaList([_Ended(ended)]),
-            pad_token_id=_pad_token_id(_shared.tokenizer),
-            **(sampling if params.temperature > 0 else {"do_sample": False, "temperature": None, "top_p": None}),
-        )
-
-
-def _pad_token_id(tokenizer: Any) -> int | None:
-    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-
-
-class _Ended(StoppingCriteria):
-    def __init__(self, ended: threading.Event) -> None:
-        self._ended = ended
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        return torch.full((input_ids.shape[0],), self._ended.is_set(), device=input_ids.device, dtype=torch.bool)
-
-
-class _PieceStreamer(TextIteratorStreamer):
-    """One piece for every token ("" while a word is incomplete), then one for the rest; can be ended twice."""
-
-    _has_ended = False
-
-    def end(self) -> None:
-        if not self._has_ended:  # generate() ends it, and `run` does where generate() raised
-            self._has_ended = True
-            super().end()
+    with closing(pieces):  # its `finally` ends the generation
+        for piece in pieces:
+            if stop.is_set():
+                return
+            yield piece
 
 
 def _load(choice: ModelChoice, hardware: Hardware, settings: Settings) -> Loaded:

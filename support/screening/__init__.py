@@ -12,7 +12,7 @@ Knows nothing about engines, replies or pages, and writes no message text into l
 from typing import Any
 
 from support.screening import classifier, reply_classifier
-from support.screening.gate import Gate, GateRejection, check_reply, gate_rules
+from support.screening.gate import SPOKEN, Gate, GateRejection, check_reply, gate_rules
 from support.screening.phrases import RulesError
 from support.screening.requests import request, request_rules
 from support.screening.rules import rule_book, rules_version
@@ -21,6 +21,7 @@ from support.screening.tuned import Shared, import_libraries
 
 __all__ = [
     "LEARNED",
+    "SPOKEN",
     "Assessment",
     "Gate",
     "GateRejection",

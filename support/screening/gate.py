@@ -52,7 +52,8 @@ class Gate:
         self.allowed_numbers = frozenset(_digits(number) for number in allowed_numbers)
 
     def passed(self, pieces: Iterable[str]) -> Iterator[str]:
-        """Whole sentences of `pieces`, with their white space: joined, they are the input. "" is passed on at once.
+        """Whole sentences of `pieces`, with their white space: joined, they are the input. A piece without words is passed on
+        at once, as it is.
 
         Raises:
             GateRejection: a sentence failed. Neither it nor anything after it is yielded.
@@ -61,7 +62,7 @@ class Gate:
         waiting = ""
         for piece in pieces:
             if not piece:
-                yield ""
+                yield piece
                 continue
             waiting += piece
             while cut := _first_cut(waiting):

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
+from support.settings import Settings
 from tests.conftest import ROOT
 
 START_S = 90
@@ -32,7 +34,7 @@ class App:
         """/health once the model has left "loading"."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            health = call(self.url, "health", [])[0]
+            health = httpx.get(f"{self.url}/health", timeout=30).json()
             if health["model"]["status"] != "loading":
                 return health
             time.sleep(1)
@@ -56,10 +58,29 @@ def call(url: str, name: str, data: list) -> list:
     return last
 
 
-def start(tmp: Path, project: Path = ROOT, **env: str) -> Iterator[App]:
+@contextmanager
+def served(engine, **settings) -> Iterator[str]:
+    """The app in this process, around an engine of the test's own: its address."""
+    from app import serve  # seconds to import, and only these tests need it
+
+    demo = serve(Settings(port=_free_port(), **settings), engine, prevent_thread_lock=True)
+    url = demo.local_url.rstrip("/")
+    try:
+        call(url, "screen", ["hello", []])  # loads what screens, and /health the texts, so that no test waits for it
+        call(url, "health", [])
+        yield url
+    finally:
+        demo.close(verbose=False)
+
+
+def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def start(tmp: Path, project: Path = ROOT, **env: str) -> Iterator[App]:
+    port = _free_port()
     log = tmp / "app.log"
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GRADIO_", "MODEL_", "ADAPTER_"))}
     environment = {

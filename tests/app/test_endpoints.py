@@ -236,7 +236,7 @@ def test_nothing_written_is_kept(app):
     call(app.url, "screen", [mark, []])
     call(app.url, "chat", [f"hello {mark}", [{"role": "system", "content": mark}], "US"])
     assert mark not in app.log.read_text()
-    for page in ("/config", "/", "/gradio_api/info"):
+    for page in ("/config", "/", "/gradio_api/info", "/metrics"):
         assert mark not in httpx.get(app.url + page, timeout=30).text
     assert httpx.get(f"{app.url}/gradio_api/runs", timeout=30).status_code == 404
     assert httpx.get(f"{app.url}/monitoring", timeout=30).status_code in (403, 404)

@@ -4,7 +4,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from tests.browser.test_page import AT_RISK, enter, send, settle
-from tests.browser.test_tools import ROOMS
+from tests.browser.test_tools import VIEWS
 from tests.browser.test_tools import enter as enter_room
 
 pytestmark = pytest.mark.browser
@@ -21,10 +21,10 @@ def test_no_violation_on_any_view(app_without_model, open_page, scheme, screen, 
     page = open_page(app_without_model.url, screen, color_scheme=scheme, reduced_motion="reduce")
     page.locator("#start").wait_for()
     found = {"consent": violations(page)}
-    for room in ROOMS:
+    for room in VIEWS:
         enter_room(page, room)
         found[room] = violations(page)
-    page.locator('#bar [data-room="chat"]').click()
+    page.locator('#bar nav [data-room="chat"]').click()
     enter(page)
     page.wait_for_timeout(500)
     found["chat"] = violations(page)

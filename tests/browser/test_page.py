@@ -45,7 +45,7 @@ def test_consent_comes_first(app, open_page, shoot, screen):
     page.locator("#start").wait_for()
     assert page.locator("#start").is_disabled(), "the chat opens without the person's yes"
     assert not page.locator("#message textarea").is_visible()
-    assert "not therapy" in page.locator("gradio-app").inner_text()
+    assert "not therapy" in page.locator("#bar").inner_text()
     assert page.locator("#help").is_visible() and shown_lines(page) == "US"
     shoot(page, f"consent-{screen}")
     enter(page)
@@ -79,7 +79,28 @@ def test_a_crisis_reply(app, open_page, shoot, screen):
     reply = page.locator(REPLY).first
     assert "116 123" in reply.inner_text()
     assert reply.locator('a[href="tel:116123"]').count() >= 1
+    assert "in the help panel" in page.locator("#help-risen").inner_text(), "a reader is told"
+    assert page.evaluate("document.activeElement.closest('#message') !== null"), "the focus was taken away"
+    page.get_by_role("button", name="Why this reply").click()
+    page.wait_for_function("() => document.querySelector('#why')?.innerText.includes('People wrote these words')")
+    page.get_by_role("button", name="Why this reply").click()
+    call_now = page.locator("#help .help-contact a").locator("visible=true").first
+    assert call_now.bounding_box()["y"] < page.viewport_size["height"] / 2, "the panel did not rise"
     shoot(page, f"crisis-{screen}")
+    page.get_by_role("button", name=re.compile("clear", re.IGNORECASE)).first.click()
+    page.wait_for_function("() => !('risk' in document.body.dataset)")
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_what_matters_is_in_view_without_scrolling(app_without_model, open_page, screen):
+    page = open_page(app_without_model.url, screen)
+    for seen in ("#help .help-emergency", "#need-help", "#leave", "#start"):
+        box = page.locator(seen).locator("visible=true").first.bounding_box()
+        assert box["y"] >= 0 and box["y"] + box["height"] <= page.viewport_size["height"], seen
+    enter(page)
+    for seen in ("#help .help-emergency", "#need-help", "#leave", "#chat", "#message textarea"):
+        box = page.locator(seen).locator("visible=true").first.bounding_box()
+        assert box["y"] >= 0 and box["y"] + box["height"] <= page.viewport_size["height"], seen
 
 
 def test_what_makes_contact_hard_by_button(app, open_page, shoot):
@@ -157,6 +178,23 @@ def test_an_opener_starts_the_chat(app, open_page):
     assert page.locator(USER).first.inner_text().strip().startswith("I feel lonely lately.")
 
 
+def test_another_language_is_answered_in_it(app, open_page):
+    page = open_page(app.url)
+    enter(page)
+    send(page, "Hoy tuve un día muy largo en el trabajo y estoy cansado.")
+    settle(page)
+    assert "inglés" in page.locator(REPLY).first.inner_text()
+
+
+def test_about_the_model(app, open_page, shoot):
+    page = open_page(app.url)
+    page.get_by_role("link", name="About the model").click()
+    page.wait_for_selector("#model .checks .fine")
+    assert "Every part works" in page.locator("#model .said").inner_text()
+    assert "SmolLM2" in page.locator("#model .checks").inner_text()
+    shoot(page, "about-the-model")
+
+
 def test_the_country_changes_without_the_server(app, open_page):
     page = open_page(app.url)
     page.locator("#start").wait_for()
@@ -178,12 +216,20 @@ def test_no_javascript_still_shows_the_lines(app, open_page, shoot):
 def test_no_model_shows_the_reason_and_the_lines(app_without_model, open_page, shoot):
     page = open_page(app_without_model.url)
     enter(page)
-    page.wait_for_function("() => document.querySelector('#status').innerText.includes('MODEL_ID')")
+    page.wait_for_function("() => document.querySelector('#status').innerText.includes('No AI answers')")
     assert shown_lines(page) == "GB", "DEFAULT_COUNTRY is preselected"
     send(page, "I had a long day.")
     settle(page)
     assert "116 123" in page.locator(REPLY).first.inner_text()
     shoot(page, "no-model")
+    page.get_by_role("link", name="About the model").click()
+    page.wait_for_selector("#model .checks .todo")
+    assert "MODEL_ID" in page.locator("#model .checks").inner_text(), "the fix is not named"
+    assert "To be done" in page.locator("#model .said").inner_text()
+    shoot(page, "doctor")
+    page.context.set_offline(True)
+    page.get_by_role("button", name="Look again").click()
+    page.get_by_text("The server does not answer now").wait_for()
 
 
 @pytest.mark.parametrize("screen", SCREENS)
@@ -194,7 +240,7 @@ def test_dark_mode_is_readable(app, open_page, shoot, screen):
     settle(page)
     shoot(page, f"dark-{screen}")
     pairs = page.evaluate(
-        """() => [...document.querySelectorAll('#help a, #help p, #help small, #status p, #chat .bot.message p')]
+        """() => [...document.querySelectorAll('#help a, #help p, #help small, #bar p, #chat .bot.message p')]
             .filter(e => e.offsetParent).slice(0, 40).map(e => {
                 let box = e, back = 'rgba(0, 0, 0, 0)';
                 for (; box && back === 'rgba(0, 0, 0, 0)'; box = box.parentElement)

@@ -2,6 +2,8 @@
 
 import json
 import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -10,6 +12,7 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.browser
 
 ROOMS = ("breathe", "ground", "thought", "mood", "check", "plan", "sheet", "draft", "data")
+VIEWS = (*ROOMS, "model")  # with the one that asks about the server
 WORDS = "a marked word: zebrafish"
 
 
@@ -26,7 +29,7 @@ def page(app_without_model, open_page):
 
 
 def enter(page, room):
-    page.locator(f'#bar [data-room="{room}"]').click()
+    page.locator(f'#bar nav [data-room="{room}"]').click()
     page.locator(f"#{room}").wait_for()
     return page.locator(f"#{room}")
 
@@ -47,7 +50,7 @@ def test_every_tool_opens_alone_and_asks_the_server_for_nothing(page, shoot):
         assert page.locator(".room:visible").count() == 1 and not page.locator("gradio-app").is_visible()
         assert page.evaluate("document.activeElement.id") == room, "a reader is told where it is"
         shoot(page, f"tool-{room}")
-    page.locator('#bar [data-room="chat"]').click()
+    page.locator('#bar nav [data-room="chat"]').click()
     assert page.locator("gradio-app").is_visible() and page.locator("#help").is_visible()
     assert not [url for url in page.asked if not url.startswith("data:")]
 
@@ -143,7 +146,7 @@ def test_the_ninth_question_raises_the_help_panel(page):
 
 def test_help_now_is_on_every_view_and_leads_to_the_lines(page):
     for room in (*ROOMS, "chat"):
-        page.locator(f'#bar [data-room="{room}"]').click()
+        page.locator(f'#bar nav [data-room="{room}"]').click()
         page.locator("#need-help").click()
         assert page.evaluate("document.activeElement.id") == "help-lines", room
         assert page.locator("#help-lines a[href^=tel]").locator("visible=true").count() > 0
@@ -259,7 +262,7 @@ def test_no_request_carries_what_is_written_in_a_tool(app_without_model, open_pa
     enter(page, "draft").locator("#draft-text").fill(WORDS)
     enter(page, "mood").locator("#mood-note").fill(WORDS)
     page.locator('[data-mood="2"]').click()
-    page.locator('#bar [data-room="chat"]').click()
+    page.locator('#bar nav [data-room="chat"]').click()
     page.locator("#agree input").check()
     page.locator("#agree-support input").check()
     page.locator("#start:not([disabled])").click()
@@ -300,6 +303,50 @@ def test_leaving_goes_to_a_neutral_page_and_back_does_not_return(app_without_mod
     page.wait_for_url("https://www.wikipedia.org/**")
     page.goto(app_without_model.url)
     assert kept(page) == {"wipe": True}, "the wish itself stays, for the next time"
+
+
+# What huggingface.co lets the frame of a Space do: it may open pages, and may not move the page around it.
+AROUND = (
+    '<!doctype html><title>around</title><iframe src="{}" width="1200" height="760" sandbox="allow-downloads allow-forms '
+    'allow-modals allow-popups allow-popups-to-escape-sandbox allow-same-origin allow-scripts"></iframe>'
+)
+
+
+@pytest.fixture
+def space():
+    """A page of another origin around the address in its query; on loopback, for browsers guard that from other places."""
+
+    class Around(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(AROUND.format(self.path.partition("?")[2]).encode())
+
+        def log_message(self, *_): ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Around)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://localhost:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_leaving_a_spaces_frame_opens_a_neutral_page_and_empties_the_frame(app_without_model, chromium, space):
+    context = chromium.new_context(locale="en-US", viewport={"width": 1280, "height": 800})
+    neutral(context)
+    around = context.new_page()
+    around.goto(f"{space}/?{app_without_model.url}")
+    frame = around.frame_locator("iframe")
+    frame.locator('#bar nav [data-room="data"]').click()
+    assert frame.locator("#direct a").inner_text().startswith(app_without_model.url), "the direct address is offered"
+    with context.expect_page() as opened:
+        frame.locator("#leave").click()
+    opened.value.wait_for_url("https://www.wikipedia.org/**")
+    around.wait_for_timeout(1_000)
+    frames = [inner.url for inner in around.frames]
+    assert all(inner.partition("?")[0].rstrip("/#") != app_without_model.url for inner in frames), frames
+    context.close()
 
 
 def test_two_shifts_or_typing_capitals_do_not_leave(page):

@@ -11,7 +11,7 @@ from support.engines import GenerationFailed, ModelUnavailable
 
 RECEIPT = {
     "source", "level", "category", "evidence", "carried", "rules_version", "withheld", "ai_generated", "model", "adapter",
-    "crisis_lines", "crisis_lines_checked_on", "choices", "error",
+    "crisis_lines", "crisis_lines_checked_on", "choices", "queue", "error",
 }  # fmt: skip
 AT_RISK = "I want to kill myself"
 EVERYDAY = "I had a long day at work and feel tired."
@@ -40,6 +40,21 @@ def test_at_risk_gets_the_fixed_reply_and_no_model_is_asked(scripted):
     (reply,) = ask(AT_RISK, engine=engine)
     assert reply.receipt["source"] == "template" and reply.receipt["level"] >= 2
     assert reply.receipt["evidence"] and "988" in reply.text and engine.asked == []
+
+
+@pytest.mark.parametrize(
+    ("message", "word"),
+    [
+        ("Hoy tuve un día muy largo y estoy cansado", "inglés"),
+        ("今日はとても疲れました", "英語"),
+        ("आज का दिन बहुत लंबा था", "अंग्रेज़ी"),
+    ],
+)
+def test_a_language_that_no_gate_reads_is_answered_kindly_and_without_the_model(scripted, message, word):
+    engine = scripted()
+    reply = ask(message, country="US", engine=engine)[-1]
+    assert word in reply.text.lower() and "988" in reply.text
+    assert reply.receipt["source"] == "template" and reply.receipt["level"] < 2 and engine.asked == []
 
 
 def test_the_countrys_lines_come_with_every_reply(scripted):
@@ -238,5 +253,10 @@ def test_only_this_module_asks_an_engine_for_words():
         for path in (ROOT / folder).glob("**/*.py" if folder == "support" else "*.py")
         if re.search(r"\.stream\(", path.read_text(encoding="utf-8"))
     }
-    assert callers == {"support/conversation.py", "support/engines/background.py"}
+    assert callers == {
+        "support/conversation.py",
+        "support/engines/background.py",
+        "support/engines/places.py",
+        "support/metrics.py",
+    }
     assert conversation.respond.__module__ == "support.conversation"

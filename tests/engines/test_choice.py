@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.engines.choice import DEFAULT_CUDA_MODEL, Hardware, choose
+from support.engines.choice import DEFAULT_CUDA_MODEL, Hardware, choose, local_engine
 from support.engines.embedded import HUB_ID
 from support.settings import Settings
 
@@ -36,6 +36,25 @@ def test_resolution_order(settings, hardware, model, quantization, dtype):
 def test_the_reason_is_logged_in_words():
     assert "MODEL_ID is set" in choose(Settings(model_id="x"), CPU).why
     assert "demonstration" in choose(Settings(), CPU).why
+
+
+@pytest.mark.parametrize(
+    ("settings", "hardware", "openvino", "engine"),
+    [
+        (Settings(), CPU, True, "openvino"),
+        (Settings(adapter_id="org/adapter"), CPU, True, "openvino"),
+        (Settings(), CPU, False, "transformers"),
+        (Settings(), T4, True, "transformers"),
+        (Settings(), ZERO, True, "transformers"),
+        (Settings(model_id="org/chat"), CPU, True, "transformers"),
+        (Settings(quantization="nf4"), CPU, True, "transformers"),
+        (Settings(engine="transformers"), CPU, True, "transformers"),
+        (Settings(engine="openvino"), T4, False, "openvino"),
+        (Settings(model_id="/models/chat.gguf"), T4, False, "openvino"),
+    ],
+)
+def test_which_engine_answers_here(settings, hardware, openvino, engine):
+    assert local_engine(settings, hardware, openvino=openvino) == engine
 
 
 def test_detect_finds_this_machine():

@@ -9,6 +9,7 @@ from support.engines.problems import AdapterFault, explain
 from support.settings import Settings
 
 CHOICE = choose(Settings(adapter_id="me/adapter"), Hardware(cuda=True, capability=(8, 0)))
+MISSING = "Repository Not Found. If you are trying to access a private or gated repo, make sure you are authenticated."
 RESPONSE = httpx.Response(403, request=httpx.Request("GET", "https://hub.example"))
 
 
@@ -24,7 +25,7 @@ def wrapped(cause: Exception) -> OSError:
     [
         (wrapped(GatedRepoError("gated", response=RESPONSE)), False, ["gated", "accept its licence", "HF_TOKEN"]),
         (wrapped(GatedRepoError("gated", response=RESPONSE)), True, ["gated", "ask for access"]),
-        (wrapped(RepositoryNotFoundError("no", response=RESPONSE)), False, ["not found", "MODEL_ID", "HF_TOKEN"]),
+        (wrapped(RepositoryNotFoundError(MISSING, response=RESPONSE)), False, ["not found", "MODEL_ID", "HF_TOKEN"]),
         (wrapped(LocalEntryNotFoundError("offline")), False, ["cannot be reached", "MODEL_ID"]),
         (MemoryError(), False, ["memory", "QUANTIZATION=nf4"]),
         (ImportError("needs bitsandbytes"), False, ["bitsandbytes", "QUANTIZATION=none"]),

@@ -107,7 +107,7 @@ def test_what_cannot_load_says_what_to_do(settings, names, monkeypatch):
 
 
 def test_zerogpu_is_asked_for_as_long_as_the_tokens_take():
-    from support.engines.transformers import _gpu_seconds
+    from support.engines.generating import gpu_seconds
 
-    short, long = (_gpu_seconds([1] * 300, GenerationParams(max_new_tokens=tokens)) for tokens in (64, 512))
-    assert short < long < _gpu_seconds([1] * 3000, GenerationParams(max_new_tokens=1024)) <= 120
+    short, long = (gpu_seconds([1] * 300, GenerationParams(max_new_tokens=tokens)) for tokens in (64, 512))
+    assert short < long < gpu_seconds([1] * 3000, GenerationParams(max_new_tokens=1024)) <= 120

@@ -24,14 +24,14 @@ def test_roles_alternate_from_the_user_on(turns):
     assert roles[1:] == ["user", "assistant"] * ((len(roles) - 1) // 2) + ["user"]
 
 
-@given(TURNS, st.integers(0, 800))
-def test_trim_keeps_system_and_newest_and_drops_whole_exchanges(turns, room):
+@given(TURNS, st.integers(0, 800), st.integers(1, 5))
+def test_trim_keeps_system_and_newest_and_drops_whole_exchanges(turns, room, step):
     messages = build(turns)
 
     def fits(candidate):
         return size(candidate) <= len(SYSTEM_PROMPT) + room
 
-    kept = trim(messages, fits)
+    kept = trim(messages, fits, step=step)
     assert kept[0]["content"] == SYSTEM_PROMPT
     assert kept[-1]["role"] == "user" and messages[-1]["content"].endswith(kept[-1]["content"])
     assert kept[1:-1] == messages[len(messages) - len(kept) + 1 : -1]
@@ -44,6 +44,23 @@ def test_trim_drops_no_more_than_it_must():
     ]
     kept = trim(build(turns), lambda messages: size(messages[1:]) <= 43)
     assert size(kept[1:]) == 43 and len(kept) == 6
+
+
+def test_trim_in_steps_lets_turns_in_a_row_begin_alike():
+    turns, beginnings = [], []
+    for number in range(20):
+        turns.append({"role": "user", "content": f"{number:010}"})
+        kept = trim(build(turns), lambda messages: size(messages[1:]) <= 130, step=3)
+        assert size(kept[1:]) <= 130
+        beginnings.append(kept[1]["content"])
+        turns.append({"role": "assistant", "content": "x" * 10})
+    assert [beginnings.count(beginning) for beginning in dict.fromkeys(beginnings)] == [7, 3, 3, 3, 3, 1]
+
+
+def test_trim_in_steps_keeps_an_exchange_that_fits():
+    turns = [{"role": role, "content": "x" * 10} for role in ("user", "assistant") * 2]
+    kept = trim(build([*turns, {"role": "user", "content": "newest"}]), lambda messages: len(messages) <= 4, step=4)
+    assert len(kept) == 4
 
 
 class TemplateWithoutSystem:

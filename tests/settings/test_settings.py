@@ -31,15 +31,25 @@ def test_a_space_listens_to_its_proxy():
         {"ENGINE": "magic"},
         {"ENGINE": "remote"},
         {"REMOTE_BASE_URL": "localhost:8000"},
+        {"REMOTE_BASE_URL": "http://one:8000, two:8000"},
+        {"REMOTE_BASE_URL": ", ", "ENGINE": "remote"},
         {"CONTEXT_TOKENS": "12"},
         {"MAX_NEW_TOKENS": "5000"},
         {"DEFAULT_COUNTRY": "USA"},
+        {"VISITOR_LIMIT": "0"},
+        {"METRICS": "some"},
     ],
 )
 def test_refusal_names_the_variable(env):
     name = "REMOTE_BASE_URL" if env == {"ENGINE": "remote"} else next(iter(env))
     with pytest.raises(SettingsError, match=name):
         Settings.from_env(env)
+
+
+def test_several_addresses_are_separated_by_commas():
+    settings = Settings.from_env({"REMOTE_BASE_URL": "http://one:8000/v1, https://two,"})
+    assert settings.remote_addresses() == ["http://one:8000/v1", "https://two"]
+    assert Settings().remote_addresses() == []
 
 
 def test_the_token_is_never_printed():

@@ -59,10 +59,11 @@ class Endpoint:
         return own or of_openai or of_hub or "none"
 
     def engine(self, seconds: float = 120) -> RemoteEngine:
-        """Speaks to it as the app does. A server that is silent for so many `seconds` has failed."""
+        """Speaks to it as the app does. A server that is silent for so many `seconds` has failed. It tries once: what is
+        tried again starts a new clock, and a whole answer can be tried again where no person has read its beginning."""
         token, context = self.key(), CONTEXT
         settings = Settings(remote_base_url=self.address, model_id=self.model, hf_token=token, context_tokens=context)
-        return RemoteEngine(settings, timeout=seconds)
+        return RemoteEngine(settings, timeout=seconds, tries=1)
 
     def say(self, messages: list[Message], params: GenerationParams, seconds: float = 120) -> str:
         """The whole reply; tried again where the server is busy or fails.
@@ -97,10 +98,10 @@ def ask_all(
     Raises:
         Refused: the server takes no question of ours.
     """
-    engine = endpoint.engine()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         asked = [
-            pool.submit(retried, lambda question=question: streamed(engine, question, params)) for question in questions
+            pool.submit(retried, lambda question=question: streamed(endpoint.engine(), question, params))
+            for question in questions
         ]
         for done in as_completed(asked):
             try:

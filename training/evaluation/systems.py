@@ -14,6 +14,7 @@ import logging
 import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,6 @@ def local(name: str, settings: Settings, test: Test, work: Path) -> System:
 def _measured(name: str, loaded: Any, context_tokens: int, test: Test, work: Path) -> System:
     from support.engines.transformers import TransformersEngine
 
-    engine = TransformersEngine(loaded, context_tokens)
     choice, params = loaded.choice, GenerationParams()
     about = {"model": choice.model, "quantization": choice.quantization, "dtype": choice.dtype}
     system = System(name, {**about, **_adapter(choice.adapter), "params": asdict(params)})
@@ -134,8 +134,9 @@ def _measured(name: str, loaded: Any, context_tokens: int, test: Test, work: Pat
             yield key, {"loss": loss, "tokens": tokens}
 
     def take_time(missing: Sequence[str]) -> Iterator[tuple[str, dict]]:
-        for question in _watched(missing, len(missing), f"{name}: times"):
-            yield question, _timed(engine, loaded.tokenizer, question, params)
+        with closing(TransformersEngine(loaded, context_tokens)) as engine:
+            for question in _watched(missing, len(missing), f"{name}: times"):
+                yield question, _timed(engine, loaded.tokenizer, question, params)
 
     def prompt_tokens(question: str) -> float:
         return len(prompt.render(prompt.build([Message(role="user", content=question)]), loaded.tokenizer))
