@@ -63,7 +63,7 @@ def load(settings: Settings) -> OpenVinoEngine:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.gguf"
         gguf_writer.write(loaded.model, path)
-        return OpenVinoEngine(_pipeline(path), loaded.tokenizer, choice, context)
+        return OpenVinoEngine(_pipeline(path), loaded.tokenizer, replace(choice, quantization="fp16"), context)
 
 
 def _load_file(settings: Settings, choice: ModelChoice) -> OpenVinoEngine:
@@ -154,6 +154,7 @@ class OpenVinoEngine:
             "adapter": self._choice.adapter or None,
             "quantization": self._choice.quantization,
             "device": "cpu",
+            "engine": "openvino",
             "demonstration": self._choice.embedded,
             "at_once": AT_ONCE,
         }
