@@ -128,7 +128,9 @@ class OpenVinoEngine:
         def fits(candidate: list[Message]) -> bool:
             return len(prompt.render(candidate, self._tokenizer)) <= room
 
-        reply = self._ask(prompt.render(prompt.trim(messages, fits), self._tokenizer), params)
+        reply = self._ask(
+            prompt.render(prompt.trim(messages, fits, step=transformers.TRIM_STEP), self._tokenizer), params
+        )
         words = DecodeStream(skip_special_tokens=True)
         try:
             while not stop.is_set():
