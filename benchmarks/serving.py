@@ -11,10 +11,11 @@ same file in the same run. Greedy but for what goes through the app. Tokens are 
 from __future__ import annotations
 
 import argparse
+import re
 import statistics
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,7 @@ TURNS = 10
 SHORT = GenerationParams(max_new_tokens=64, temperature=0)  # a reply, for the speed
 LONG = GenerationParams(max_new_tokens=256, temperature=0)  # a turn of the conversation
 ONE = GenerationParams(max_new_tokens=2, temperature=0)  # for the first token
+SENTENCE = re.compile(r"[.!?]\s+\S")  # its end, and the next one's beginning, by which the gate too knows it
 SETTLED = 0.2  # of the soak: what the process takes until then is its working size
 BARS = {
     "decode, to llama.cpp": ">= 0.9",
@@ -136,29 +138,41 @@ def llama_cpp(count: Callable[[str], int]) -> float | None:
     return max(speeds)
 
 
-def through_the_app(engine: Engine, url: str, count: Callable[[str], int]) -> dict[str, float]:
-    """One chat by gradio_client beside the engine alone: tokens/s to its end, and how much later its first sentence comes."""
+class Watched:
+    """An engine that notes when its newest reply was asked for, had its first sentence, and ended."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.describe = engine.describe
+        self.asked = self.sentence = self.ended = 0.0
+
+    def stream(self, messages: Sequence[Message], params: GenerationParams, stop: threading.Event) -> Generator[str]:
+        self.asked, self.sentence, text = time.perf_counter(), 0.0, ""
+        for piece in self._engine.stream(messages, params, stop):
+            text += piece
+            if not self.sentence and SENTENCE.search(text):
+                self.sentence = time.perf_counter()
+            yield piece
+        self.ended = time.perf_counter()
+
+
+def through_the_app(engine: Watched, url: str) -> dict[str, float]:
+    """What screening, gate, Gradio and its client add to one reply: the share of the time that is the engine's, and the
+    milliseconds before it is asked and after its first sentence is there."""
     client = Client(url, verbose=False, analytics_enabled=False)
     client.predict(QUESTIONS[0], [], "US", api_name="/chat")  # what loads at the first message
-    speeds: list[float] = []
-    later: list[float] = []
-    for i in range(1, 6):
-        bare_text, sentence_at, bare_s = "", 0.0, 0.0
-        start = time.perf_counter()
-        for piece in engine.stream(prompt.build(question(i)), GenerationParams(), threading.Event()):
-            bare_text += piece
-            if not sentence_at and any(f"{end} " in bare_text for end in ".!?"):
-                sentence_at = time.perf_counter() - start
-        bare_s = time.perf_counter() - start
-        start, shown_at = time.perf_counter(), 0.0
-        job = client.submit(QUESTIONS[i % len(QUESTIONS)], [], "US", api_name="/chat")
+    shares: list[float] = []
+    added: list[float] = []
+    for asked in QUESTIONS:
+        start, shown = time.perf_counter(), 0.0
+        job = client.submit(asked, [], "US", api_name="/chat")
         for text, _ in job:
-            shown_at = shown_at or (time.perf_counter() - start if text else 0.0)
-        text, receipt = job.result()
-        if receipt["source"] == "model":  # a reply that the gate replaced ends earlier
-            speeds.append(count(text) / (time.perf_counter() - start) / (count(bare_text) / bare_s))
-            later.append((shown_at - sentence_at) * 1000)
-    return {"ratio": statistics.median(speeds), "ms": statistics.median(later), "replies": len(speeds)}
+            shown = shown or (time.perf_counter() if text else 0.0)
+        end = time.perf_counter()
+        if job.result()[1]["source"] == "model":  # a reply that the gate replaced ends before the engine does
+            shares.append((engine.ended - engine.asked) / (end - start))
+            added.append((engine.asked - start + shown - engine.sentence) * 1000)
+    return {"ratio": statistics.median(shares), "ms": statistics.median(added), "replies": len(shares)}
 
 
 def soak(url: str, minutes: float) -> dict[str, float]:
@@ -210,9 +224,10 @@ def measure(settings: Settings, minutes: float) -> dict[str, Any]:
     turns = conversation(engine)
     found: dict[str, Any] = {"described": engine.describe(), "engine": of(engine, turns, count)}
     found["history tokens"] = len(prompt.render(prompt.build(turns), tokenizer))
-    demo = serve(settings, engine, prevent_thread_lock=True)
+    watched = Watched(engine)
+    demo = serve(settings, watched, prevent_thread_lock=True)
     url = str(demo.local_url).rstrip("/")
-    found["through the app"] = through_the_app(engine, url, count)
+    found["through the app"] = through_the_app(watched, url)
     found["soak"] = soak(url, minutes)
     demo.close(verbose=False)
     found["llama.cpp, tokens/s"] = llama_cpp(count)
@@ -245,7 +260,7 @@ def ratios(found: dict[str, Any]) -> dict[str, float | None]:
 
 def table(found: dict[str, Any]) -> str:
     described = found["described"]
-    what = ", ".join(str(described[part]) for part in ("model", "quantization", "device"))
+    what = ", ".join(str(described[part]) for part in ("model", "engine", "quantization", "device"))
     lines = [f"{what}; {found['history tokens']} tokens at turn {TURNS}"]
     lines.append(f"{'':<34}{'engine':>10}{'a chat at a time':>18}")
     lines += [f"{name:<34}{value:>10.2f}{found['plain'][name]:>18.2f}" for name, value in found["engine"].items()]

@@ -67,5 +67,6 @@ class BackgroundEngine:
             "adapter": None,
             "quantization": None,
             "device": None,
+            "engine": None,
             "demonstration": False,
         }

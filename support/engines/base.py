@@ -103,7 +103,7 @@ class Engine(Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """`status` (loading, ready, unavailable), `model`, `adapter`, `quantization`, `device`, `demonstration`,
-        `at_once`, how many replies it can write at a time, where that is more than one, and `problem`, one sentence, where
-        status is unavailable. Never blocks."""
+        """`status` (loading, ready, unavailable), `model`, `adapter`, `quantization`, `device`, `engine` (its name),
+        `demonstration`; `at_once`, how many replies it can write at a time, where that is more than one; `problem`, one
+        sentence, where status is unavailable. Never blocks."""
         ...

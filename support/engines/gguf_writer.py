@@ -46,7 +46,9 @@ def write(model: Any, target: Path) -> None:
         array = weight.detach().float().numpy()
         if name.endswith(("q_proj.weight", "k_proj.weight")):
             array = _rotary_pairs_together(array, config.head_dim)
-        writer.add_tensor(names.get_name(name, (".weight",)), array.astype(numpy.float16) if array.ndim > 1 else array)
+        writer.add_tensor(
+            str(names.get_name(name, (".weight",))), array.astype(numpy.float16) if array.ndim > 1 else array
+        )
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -63,7 +63,7 @@ def load(settings: Settings) -> OpenVinoEngine:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.gguf"
         gguf_writer.write(loaded.model, path)
-        return OpenVinoEngine(_pipeline(path), loaded.tokenizer, choice, context)
+        return OpenVinoEngine(_pipeline(path), loaded.tokenizer, replace(choice, quantization="fp16"), context)
 
 
 def _load_file(settings: Settings, choice: ModelChoice) -> OpenVinoEngine:
@@ -128,7 +128,9 @@ class OpenVinoEngine:
         def fits(candidate: list[Message]) -> bool:
             return len(prompt.render(candidate, self._tokenizer)) <= room
 
-        reply = self._ask(prompt.render(prompt.trim(messages, fits), self._tokenizer), params)
+        reply = self._ask(
+            prompt.render(prompt.trim(messages, fits, step=transformers.TRIM_STEP), self._tokenizer), params
+        )
         words = DecodeStream(skip_special_tokens=True)
         try:
             while not stop.is_set():
@@ -154,6 +156,7 @@ class OpenVinoEngine:
             "adapter": self._choice.adapter or None,
             "quantization": self._choice.quantization,
             "device": "cpu",
+            "engine": "openvino",
             "demonstration": self._choice.embedded,
             "at_once": AT_ONCE,
         }

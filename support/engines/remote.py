@@ -99,6 +99,7 @@ class RemoteEngine:
             "adapter": self._settings.adapter_id or None,
             "quantization": None,
             "device": "remote",
+            "engine": "remote",
             "demonstration": False,
             "at_once": AT_ONCE,
         }

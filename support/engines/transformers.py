@@ -121,6 +121,7 @@ class TransformersEngine:
             "quantization": choice.quantization,
             "device": "zerogpu" if self._loaded.hardware.zero_gpu else str(self._loaded.model.device),
             "demonstration": choice.embedded,
+            "engine": "transformers",
             "at_once": self._at_once(),
         }
 

@@ -60,14 +60,15 @@ def test_closing_the_iterator_frees_the_engine(engine):
     assert text(engine)
 
 
-def test_two_chats_take_turns(engine):
+def test_two_chats_at_once_are_both_answered(engine):
     texts = []
     threads = [threading.Thread(target=lambda: texts.append(text(engine))) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(texts) == 2 and texts[0] == texts[1]
+    # Not word for word: in 4 bits a near tie may go the other way in company. test_batching compares words, in fp32.
+    assert len(texts) == 2 and all(len(reply.split()) > 5 for reply in texts)
 
 
 def test_a_history_beyond_the_context_still_gets_an_answer(engine):
