@@ -4,8 +4,8 @@
     ENGINE, MODEL_ID, QUANTIZATION and so on choose what is measured, as for the app
 
 Beside the engine stands the plainest way to serve the same model: transformers' `generate`, a chat at a time, the whole
-conversation read anew at every turn. Where llama-cpp-python is installed and the model is the embedded one, llama.cpp reads the
-same file in the same run. Greedy but for what goes through the app. Tokens are counted by the model's own tokenizer.
+conversation read anew at every turn. Where requirements-bench.txt is installed and the model is the embedded one, llama.cpp
+reads the same file in the same run. Greedy but for what goes through the app. Tokens are counted by the model's own tokenizer.
 """
 
 from __future__ import annotations
@@ -118,23 +118,39 @@ def of(engine: Engine, turns: Sequence[Message], count: Callable[[str], int]) ->
 
 
 def llama_cpp(count: Callable[[str], int]) -> float | None:
-    """Tokens/s that llama.cpp decodes of the embedded model's own file; None where it is not installed."""
+    """Tokens/s that llama.cpp decodes of the embedded model's own file; None where its wheel is not installed."""
     try:
-        from llama_cpp import Llama
+        from xllamacpp import CommonParams, Server
     except ImportError:
         return None
     from support.engines import embedded
 
-    model = Llama(str(embedded.wheel_file()), n_ctx=2048, n_threads=psutil.cpu_count(logical=False), verbose=False)
+    params = CommonParams()
+    params.model.path, params.n_ctx, params.n_parallel = str(embedded.wheel_file()), 2048, 1
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = psutil.cpu_count() or 1
+    params.verbosity = 0
+    server = Server(params)
     speeds = []
     for i in range(3):
-        first, text = 0.0, ""
-        for chunk in model.create_chat_completion(
-            prompt.build(question(i)), max_tokens=LONG.max_new_tokens, temperature=0, repeat_penalty=1.1, stream=True
-        ):
-            text += chunk["choices"][0]["delta"].get("content") or ""
-            first = first or (time.perf_counter() if text else 0.0)
-        speeds.append((count(text) - 1) / (time.perf_counter() - first))
+        pieces: list[tuple[float, str]] = []
+
+        def keep(chunk: dict[str, Any], pieces: list[tuple[float, str]] = pieces) -> None:
+            text = "".join(choice["delta"].get("content") or "" for choice in chunk.get("choices", ()))
+            if text:
+                pieces.append((time.perf_counter(), text))
+
+        server.handle_chat_completions(
+            {
+                "messages": prompt.build(question(i)),
+                "max_tokens": LONG.max_new_tokens,
+                "temperature": 0,
+                "repeat_penalty": 1.1,
+                "stream": True,
+            },
+            keep,
+        )
+        text = "".join(text for _, text in pieces)
+        speeds.append((count(text) - 1) / (pieces[-1][0] - pieces[0][0]))
     return max(speeds)
 
 

@@ -45,7 +45,7 @@ def rules_alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 class ScriptedEngine:
     """An engine that says what a test needs a model to say, which no real model does on demand.
 
-    Gives it in small pieces, counts them, and keeps the protocol: it ends when `stop` is set.
+    Gives it in small pieces, `pause` seconds apart, counts them, and keeps the protocol: it ends when `stop` is set.
     """
 
     def __init__(
@@ -53,8 +53,9 @@ class ScriptedEngine:
         text: str = "That sounds hard. What would help you tonight?",
         fault: Exception | None = None,
         at_once: int = 1,
+        pause: float = 0,
     ) -> None:
-        self.text, self.fault, self.at_once = text, fault, at_once
+        self.text, self.fault, self.at_once, self.pause = text, fault, at_once, pause
         self.asked: list[list[dict]] = []
         self.pieces_given = 0
         self.stopped = False
@@ -67,6 +68,7 @@ class ScriptedEngine:
                     return
                 self.pieces_given += 1
                 yield self.text[start : start + 3]
+                stop.wait(self.pause)
             if self.fault:
                 raise self.fault
         finally:

@@ -4,6 +4,9 @@ import re
 
 import pytest
 
+from tests.app.running import served
+from tests.conftest import ScriptedEngine
+
 pytestmark = pytest.mark.browser
 
 SCREENS = ("desktop", "phone")
@@ -11,6 +14,13 @@ AT_RISK = "I want to kill myself"
 LINES = "#help-lines .help-lines"
 REPLY = "#chat .bot.message"
 USER = "#chat .user.message"
+# Fifty sentences, each its own: the gate cuts a text that repeats itself.
+LONG = " ".join(
+    f"The {colour} {seat} by the {place} is a good one to rest in."
+    for place in ("window", "door", "lamp", "shelf", "stairs")
+    for colour in ("green", "brown", "white", "old", "soft")
+    for seat in ("armchair", "cushion")
+)
 
 
 def enter(page):
@@ -129,23 +139,22 @@ def test_the_safety_protocol_is_linked_and_readable(app, open_page, shoot):
     protocol.wait_for_selector("#help")
 
 
-def test_stop_ends_the_writing_and_keeps_what_was_shown(app, open_page):
-    page = open_page(app.url)
-    enter(page)
-    send(page, "Tell me in many sentences how to wind down in the evening.")
-    stop = page.locator("#message .stop-button")
-    stop.wait_for(state="visible")
-    page.wait_for_function(
-        "() => (document.querySelector('#chat .bot.message')?.innerText ?? '').length > 60", timeout=60_000
-    )
-    stop.click()
-    page.locator("#message .submit-button").wait_for(state="visible")
-    page.wait_for_timeout(1000)
-    before = page.locator(REPLY).first.inner_text()
-    page.wait_for_timeout(2500)
-    assert page.locator(REPLY).first.inner_text() == before and "Reading your message" not in before
-    send(page, "Thanks.")  # the model is free, and the chat goes on
-    settle(page, 2)
+def test_stop_ends_the_writing_and_keeps_what_was_shown(open_page):
+    engine = ScriptedEngine(LONG, pause=0.02)
+    with served(engine) as url:
+        page = open_page(url)
+        enter(page)
+        send(page, "How could I wind down in the evening?")
+        page.get_by_text("The green armchair").wait_for()
+        page.locator("#message .stop-button").click()
+        page.locator("#message .submit-button").wait_for(state="visible")
+        page.wait_for_timeout(1000)
+        assert engine.stopped, "the model writes on, unseen"
+        before = page.locator(REPLY).first.inner_text()
+        page.wait_for_timeout(2500)
+        assert page.locator(REPLY).first.inner_text() == before and "Reading your message" not in before
+        send(page, "Thanks.")  # the model is free, and the chat goes on
+        page.get_by_text("The green armchair").nth(1).wait_for()
 
 
 def test_retry_undo_edit_and_clear(app, open_page):
