@@ -358,7 +358,7 @@ def _keep_words_out_of_errors() -> None:
 def serve(settings: Settings, engine: engines.Engine, **options: Any) -> gr.Blocks:
     """The app around an engine, listening; `options` are more of Gradio's `launch`."""
     metrics = Metrics(settings.metrics == "on")
-    places = engines.Places(metrics.timed(engine), settings.visitor_limit)
+    places = engines.Places(metrics.timed(engine), settings.visitor_limit, seconds=settings.reply_seconds)
     metrics.watch(places)
     demo = build(settings, places, metrics)
     demo.queue(max_size=None, default_concurrency_limit=None)

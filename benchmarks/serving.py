@@ -253,8 +253,8 @@ def measure(settings: Settings, minutes: float) -> dict[str, Any]:
     return found
 
 
-def ratios(found: dict[str, Any]) -> dict[str, float | None]:
-    """What the bars are about."""
+def ratios(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Name -> `value`, None where it was not measured, and `bar`."""
 
     def of_part(part: dict[str, float]) -> tuple[float, float]:
         first = part[f"turn {TURNS}, first token, s"] / part["turn 1, first token, s"]
@@ -271,7 +271,7 @@ def ratios(found: dict[str, Any]) -> dict[str, float | None]:
         soaked["errors"],
         soaked["memory growth"],
     )
-    return dict(zip(BARS, values, strict=True))
+    return {name: {"value": value, "bar": bar} for (name, bar), value in zip(BARS.items(), values, strict=True)}
 
 
 def table(found: dict[str, Any]) -> str:
@@ -281,8 +281,9 @@ def table(found: dict[str, Any]) -> str:
     lines.append(f"{'':<34}{'engine':>10}{'a chat at a time':>18}")
     lines += [f"{name:<34}{value:>10.2f}{found['plain'][name]:>18.2f}" for name, value in found["engine"].items()]
     lines.append(f"{'':<44}{'ratio':>10}   bar")
-    for name, value in ratios(found).items():
-        lines.append(f"{name:<44}{'not there' if value is None else f'{value:.3g}':>10}   {BARS[name]}")
+    for name, ratio in ratios(found).items():
+        value = "not there" if ratio["value"] is None else f"{ratio['value']:.3g}"
+        lines.append(f"{name:<44}{value:>10}   {ratio['bar']}")
     lines.append("{replies} replies in {minutes:g} minutes of the soak".format(**found["soak"]))
     return "\n".join(lines)
 

@@ -24,6 +24,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from support import crisis_lines as lines
+from support import languages
 from support.settings import Settings
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -91,7 +92,7 @@ def tools() -> bytes:
     code = [(ASSETS / "tools" / name).read_text(encoding="utf-8") for name in ("store.js", "tools.js")]
     scripts = (data + "\n".join(code)).replace("</", "<\\/")  # no text may end the script
     wordmark = (ASSETS / "wordmark.svg").read_text(encoding="utf-8")
-    values = {"wordmark": wordmark, "questionnaires": questionnaires, "scripts": scripts}
+    values = {"wordmark": wordmark, "languages": languages.languages(), "questionnaires": questionnaires, "scripts": scripts}
     return _rendered("tools/tools.html.j2", **values).encode()
 
 

@@ -67,6 +67,7 @@ class Settings:
     visitor_limit: int = _variable(
         "VISITOR_LIMIT", 4, "Most replies that a visitor may have on their way, being written or in line"
     )
+    reply_seconds: int = _variable("REPLY_SECONDS", 180, "Longest time that a reply is written; it ends then")
     metrics: str = _variable("METRICS", "off", "`on`: numbers without text at `/metrics` and `/health`; else `off`")
 
     def __post_init__(self) -> None:
@@ -77,6 +78,7 @@ class Settings:
         _between("CONTEXT_TOKENS", self.context_tokens, 512, 131072)
         _between("MAX_NEW_TOKENS", self.max_new_tokens, 16, self.context_tokens // 2)
         _between("VISITOR_LIMIT", self.visitor_limit, 1, 64)
+        _between("REPLY_SECONDS", self.reply_seconds, 1, 3600)
         for address in self.remote_addresses():
             if not address.startswith(("http://", "https://")):
                 raise SettingsError("REMOTE_BASE_URL must start with http:// or https://, and so must each of several.")

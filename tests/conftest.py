@@ -42,6 +42,15 @@ def rules_alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
             learned.problem = f"The {learned.name} is off in quick tests."
 
 
+# Fifty sentences, each its own: the gate withholds a text that repeats itself.
+LONG = " ".join(
+    f"The {colour} {seat} by the {place} is a good one to rest in."
+    for place in ("window", "door", "lamp", "shelf", "stairs")
+    for colour in ("green", "brown", "white", "old", "soft")
+    for seat in ("armchair", "cushion")
+)
+
+
 class ScriptedEngine:
     """An engine that says what a test needs a model to say, which no real model does on demand.
 
@@ -59,6 +68,7 @@ class ScriptedEngine:
         self.asked: list[list[dict]] = []
         self.pieces_given = 0
         self.stopped = False
+        self.ended = threading.Event()
 
     def stream(self, messages, params, stop: threading.Event) -> Iterator[str]:
         self.asked.append(list(messages))
@@ -73,6 +83,7 @@ class ScriptedEngine:
                 raise self.fault
         finally:
             self.stopped = stop.is_set()
+            self.ended.set()
 
     def describe(self) -> dict:
         return {

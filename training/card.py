@@ -29,12 +29,7 @@ from training.prepare import HUB_ID as AMOD
 
 TEMPLATES = Path(__file__).parent.parent / "model_card"
 COMPLIANCE = TEMPLATES / "compliance.yaml"
-BLOCKS = (
-    "start",
-    "safety",
-    "results",
-    "speed",
-)  # templates; README holds <!-- start --> twice, around what is written anew
+BLOCKS = "start", "safety", "results", "speed"  # templates; README holds <!-- start --> twice, around what is written anew
 COMMANDS = {  # result file -> the command that writes it
     "sweep/seed": "training.sweep",
     "evaluation/results": "training.evaluate",
@@ -50,6 +45,7 @@ COMMANDS = {  # result file -> the command that writes it
     "speed/start": "benchmarks.start --json",
     "speed/quantization": "benchmarks.quantization --json",
     "speed/screening": "benchmarks.screening --json",
+    "speed/serving": "benchmarks.serving --json",
     "speed/training": "benchmarks.training --json",
 }
 LICENCES = {  # base model's Hub id begins with -> licence id on the Hub, sentence on the card

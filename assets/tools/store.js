@@ -1,5 +1,5 @@
 // What the tools keep: one object in this browser's localStorage, and nothing anywhere else.
-// {consent: "2026-11-29", wipe: true, plan: {...}, sheet: {...}, thought: [{at, ...}], mood: [{day, value, note}], check: [{at, name, score}]}
+// {consent: "2026-11-29", wipe: true, language: "es", plan: {...}, sheet: {...}, thought: [{at, ...}], mood: [{day, value, note}], check: [{at, name, score}]}
 const store = (() => {
   const KEY = "support-tools";
   const LISTS = ["thought", "mood", "check"], FORMS = ["plan", "sheet"];
@@ -46,6 +46,12 @@ const store = (() => {
     },
   };
 })();
+
+// A language that someone chose here stands for the browser's, also for Gradio, whose scripts come after this one.
+if (store.get("language")) {
+  const chosen = { zh: "zh-CN" }[store.get("language")] ?? store.get("language");  // as Gradio names it
+  Object.defineProperty(navigator, "language", { get: () => chosen });
+}
 
 // Whether someone agreed to the first step here within seven days: the day is kept so long, and nothing else of it.
 const consent = {

@@ -32,7 +32,7 @@
     if (presses.length === 3) leave();
   }, true);
 
-  // --- Language: the browser's, where there are words for it. Asked once, as the page opens; then the page needs nothing more ---
+  // --- Language: the browser's or the chosen one, where there are words for it. Asked once, as the page opens; then the page needs nothing more ---
   function speak(words, language) {
     Object.assign(WORDS, words);
     all("[data-t]").forEach((place) => { place.textContent = word(place.dataset.t, ...("t0" in place.dataset ? [place.dataset.t0] : [])); });
@@ -43,6 +43,13 @@
     list(); drawMood(); showStatus();
   }
   const language = (navigator.language || "en").split("-")[0].toLowerCase();
+  const languages = one("#language");
+  languages.value = [...languages.options].some(({ value }) => value === language) ? language : "en";
+  languages.addEventListener("change", () => {
+    const goOn = !one("#chat .message") || confirm(word("bar.language_anew"));
+    if (goOn && store.set("language", languages.value)) location.reload();  // Gradio reads its language once, as it begins
+    else languages.value = language;
+  });
   if (language !== "en") fetch(`interface/${language}.json`).then((got) => (got.ok ? got.json() : null)).then((words) => words && speak(words, language)).catch(() => { /* English stays */ });
 
   // --- Rooms: one is shown at a time, the chat being one of them ---

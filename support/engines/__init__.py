@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import threading
 
+from support import prompt
 from support.engines.background import BackgroundEngine
 from support.engines.base import (
     Engine,
@@ -53,7 +55,7 @@ def _local(settings: Settings) -> Engine:
         from support.engines import openvino
 
         try:
-            return openvino.load(settings)
+            return _warm(openvino.load(settings))
         except Exception as error:
             if settings.engine == "openvino" or settings.model_id:
                 raise
@@ -62,7 +64,17 @@ def _local(settings: Settings) -> Engine:
 
     from support.engines.transformers import TransformersEngine, load  # torch takes seconds to import
 
-    return TransformersEngine(load(settings), settings.context_tokens)
+    engine = TransformersEngine(load(settings), settings.context_tokens)
+    return engine if _zero_gpu() else _warm(engine)  # ZeroGPU has no card before someone asks
+
+
+def _warm(engine: Engine) -> Engine:
+    """The engine, once it has written a word: what is compiled at first use is, and the words that every chat begins with
+    have been read, which engines that keep what they read need not read again."""
+    hello = prompt.build([{"role": "user", "content": "Hello."}])
+    for _ in engine.stream(hello, GenerationParams(max_new_tokens=1), threading.Event()):
+        pass
+    return engine
 
 
 def _zero_gpu() -> bool:

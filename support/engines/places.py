@@ -4,8 +4,8 @@
     respond(message, history, engine=places.for_visitor(visitor))
 
 As many replies are written at a time as the engine says that it can; the others stand in line and are told their place in
-it. Everyone's first reply goes before anyone's second, whoever has had one goes to the end of the line, and one visitor never
-holds more than half of the places.
+it. Everyone's first reply goes before anyone's second, whoever has had one goes to the end of the line, one visitor never
+holds more than half of the places, and nobody holds one for longer than a reply may take.
 
 Knows nothing about what is written. A visitor is an opaque string, compared while a reply lasts, and never logged. Whoever
 changes that string (a new page, a forged address) is a new visitor: this is fairness between people, not a defence.
@@ -14,12 +14,14 @@ changes that string (a new page, a forged address) is a new visitor: this is fai
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from support.engines.base import Engine, EngineBusy, GenerationParams, Waiting
+from support.engines.base import Engine, EngineBusy, GenerationFailed, GenerationParams, Waiting
 from support.prompt import Message
 
 HEARTBEAT_S = 0.5  # how often who waits hears of their place: 62 who wait cost 0.15 of a core (0.26 at 0.25 s)
@@ -39,10 +41,11 @@ class Places:
         engine: writes `describe()["at_once"]` replies at a time; one where it does not say. May change, as when it has loaded.
         per_visitor: most replies that a visitor may have in hand, being written or in line.
         most: as many in hand for all visitors together.
+        seconds: that a reply may be written; it ends then, as one does that has all its tokens.
     """
 
-    def __init__(self, engine: Engine, per_visitor: int = 4, most: int = MOST) -> None:
-        self._engine, self._per_visitor, self._most = engine, per_visitor, most
+    def __init__(self, engine: Engine, per_visitor: int = 4, most: int = MOST, seconds: float = 180) -> None:
+        self._engine, self._per_visitor, self._most, self._seconds = engine, per_visitor, most, seconds
         self._tickets: list[_Ticket] = []  # of the replies in hand, in order of arrival
         self._changed = threading.Condition()
 
@@ -73,6 +76,7 @@ class Places:
 
         Raises:
             EngineBusy: this visitor, or all together, have too many replies in hand.
+            GenerationFailed: the time was over before the first word.
             EngineError: of the engine.
         """
         ticket = self._ticket(visitor)
@@ -81,9 +85,23 @@ class Places:
                 if stop.is_set():
                     return
                 yield Waiting(position)
-            yield from self._engine.stream(messages, params, stop)
+            with closing(self._engine.stream(messages, params, stop)) as pieces:
+                yield from self._in_time(pieces)
         finally:  # the engine has ended by here, also where the reader closed this generator
             self._leave(ticket)
+
+    def _in_time(self, pieces: Generator[str]) -> Generator[str]:
+        """Until the time of a reply is over, which does not begin before the model has loaded."""
+        end, spoke = None, False
+        for piece in pieces:
+            if end is None and self._engine.describe()["status"] != "loading":
+                end = time.monotonic() + self._seconds
+            spoke = spoke or bool(piece)
+            yield piece
+            if end is not None and time.monotonic() > end:
+                if spoke:
+                    return
+                raise GenerationFailed(f"The model wrote nothing for {self._seconds:g} seconds; please try again.")
 
     def _ticket(self, visitor: str) -> _Ticket:
         with self._changed:

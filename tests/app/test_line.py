@@ -5,10 +5,11 @@ import time
 
 import httpx
 import pytest
+from gradio_client import Client
 
 from support.engines.places import MOST
 from tests.app.running import call, served
-from tests.conftest import HeldEngine
+from tests.conftest import LONG, HeldEngine, ScriptedEngine
 
 pytestmark = pytest.mark.server
 
@@ -107,6 +108,24 @@ def test_a_page_that_closes_leaves_the_line(busy):
     assert in_hand(busy) == (2, 1)
     rows.close()
     settle(busy, 2)
+
+
+@pytest.mark.parametrize("way", ["a program cancels", "a page closes", "the time is over"])
+def test_a_reply_that_ends_early_frees_the_model_within_a_second(way):
+    engine = ScriptedEngine(LONG, pause=0.02)
+    with served(engine, reply_seconds=2 if way == "the time is over" else 180) as url:
+        if way == "a program cancels":
+            job = Client(url, verbose=False, analytics_enabled=False).submit(EVERYDAY, [], "US", api_name="/chat")
+            while not any(reply for reply, _ in job.outputs()):
+                time.sleep(0.05)
+            job.cancel()
+        else:
+            rows = page_handler(url, EVERYDAY, way)
+            assert next(row for row in rows if "The green armchair" in row)
+            if way == "a page closes":
+                rows.close()
+        assert engine.ended.wait(3 if way == "the time is over" else 1), "the model writes on"
+        assert engine.pieces_given * 3 < len(engine.text) / 2
 
 
 def test_help_never_queues(busy):

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.app.running import served
-from tests.conftest import ScriptedEngine
+from tests.conftest import LONG, ScriptedEngine
 
 pytestmark = pytest.mark.browser
 
@@ -14,13 +14,6 @@ AT_RISK = "I want to kill myself"
 LINES = "#help-lines .help-lines"
 REPLY = "#chat .bot.message"
 USER = "#chat .user.message"
-# Fifty sentences, each its own: the gate cuts a text that repeats itself.
-LONG = " ".join(
-    f"The {colour} {seat} by the {place} is a good one to rest in."
-    for place in ("window", "door", "lamp", "shelf", "stairs")
-    for colour in ("green", "brown", "white", "old", "soft")
-    for seat in ("armchair", "cushion")
-)
 
 
 def enter(page):

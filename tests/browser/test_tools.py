@@ -382,6 +382,38 @@ def test_the_tools_speak_the_browsers_language(app_without_model, chromium, lang
     context.close()
 
 
+@pytest.mark.parametrize("language", ["es", "ar", "zh"])
+def test_another_language_than_the_browsers_can_be_chosen(app_without_model, open_page, shoot, language):
+    import yaml
+
+    words = yaml.safe_load((ROOT / "assets" / "interface" / f"{language}.yaml").read_text(encoding="utf-8"))
+    page = open_page(app_without_model.url, "phone")
+    assert page.locator("#language").input_value() == "en"
+    page.locator("#language").select_option(language)
+    page.get_by_text(words["help"]["title"], exact=True).wait_for()
+    page.get_by_text(words["chat"]["adult"], exact=True).wait_for()  # Gradio's parts too
+    assert page.locator("#language").input_value() == language
+    shoot(page, f"language-{language}")
+    page.reload()  # it is remembered in this browser
+    page.get_by_text(words["help"]["title"], exact=True).wait_for()
+    assert page.evaluate("store.get('language')") == language and not page.faults
+
+
+def test_a_language_is_not_changed_under_a_chat_unasked(app_without_model, open_page):
+    page = open_page(app_without_model.url)
+    page.locator("#agree input").check()
+    page.locator("#agree-support input").check()
+    page.locator("#start:not([disabled])").click()
+    page.locator("#message textarea").fill("I want to kill myself")
+    page.keyboard.press("Enter")
+    page.locator("#chat .bot.message").wait_for()
+    asked = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+    page.locator("#language").select_option("es")
+    assert "starts anew" in asked[0] and page.locator("#language").input_value() == "en"
+    assert page.locator("#chat .bot.message").count() == 1
+
+
 def test_consent_is_remembered_for_seven_days_by_its_date_alone(app_without_model, open_page):
     page = open_page(app_without_model.url)
     page.locator("#agree input").check()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from support import prompt
-from support.engines import GenerationParams, ModelUnavailable, embedded, start, transformers
+from support.engines import GenerationFailed, GenerationParams, ModelUnavailable, embedded, start, transformers
 from support.settings import Settings
 
 if importlib.util.find_spec("openvino_genai") is None:
@@ -199,17 +199,31 @@ def test_what_cannot_load_says_what_to_do(settings, names):
     assert all(name in str(caught.value) for name in names), str(caught.value)
 
 
+def started(settings):
+    engine = start(settings)
+    while engine.describe()["status"] == "loading":
+        time.sleep(0.05)
+    return engine.describe()
+
+
 @pytest.mark.parametrize("engine_name", ["auto", "openvino"])
-def test_transformers_takes_its_place_only_where_nobody_named_it(engine_name, monkeypatch):
+@pytest.mark.parametrize("fault_at", ["loading", "the first word"])
+def test_transformers_takes_its_place_only_where_nobody_named_it(engine_name, fault_at, monkeypatch, scripted):
     def broken(settings):
-        raise RuntimeError("no such instruction")
+        if fault_at == "loading":
+            raise RuntimeError("no such instruction")
+        return scripted(fault=GenerationFailed("The model broke off."))
 
     monkeypatch.setattr(openvino, "load", broken)
     monkeypatch.setattr("support.engines.choice.Hardware.detect", lambda: transformers.Hardware())
-    started = start(Settings(engine=engine_name))
-    while started.describe()["status"] == "loading":
-        time.sleep(0.05)
-    assert started.describe()["status"] == ("ready" if engine_name == "auto" else "unavailable")
+    assert started(Settings(engine=engine_name))["status"] == ("ready" if engine_name == "auto" else "unavailable")
+
+
+def test_it_has_read_what_every_chat_begins_with_before_anyone_asks(monkeypatch, scripted):
+    engine = scripted()
+    monkeypatch.setattr(openvino, "load", lambda settings: engine)
+    assert started(Settings(engine="openvino"))["status"] == "ready"
+    assert engine.asked[0][0] == ask("hello")[0]
 
 
 def test_openvino_reports_nothing_to_anybody():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from support import conversation, replies
 from support.engines import EngineBusy, GenerationFailed, GenerationParams, Places, Waiting, places
-from tests.conftest import ScriptedEngine
+from tests.conftest import HeldEngine, ScriptedEngine
 
 ASK = ([{"role": "user", "content": "hello"}], GenerationParams())
 
@@ -177,6 +177,28 @@ def test_a_failing_engine_frees_its_place(scripted):
         with pytest.raises(GenerationFailed):
             list(line.for_visitor("a").stream(*ASK, threading.Event()))
     assert (line.writing, line.waiting) == (0, 0)
+
+
+def test_a_reply_ends_when_its_time_is_over_and_keeps_what_was_written(scripted):
+    line = Places(scripted("x" * 900, pause=0.01), seconds=0.1)
+    written = "".join(line.for_visitor("a").stream(*ASK, threading.Event()))
+    assert 0 < len(written) < 900 and line.writing == 0
+
+
+def test_a_model_that_writes_nothing_in_its_time_says_so(scripted):
+    engine = HeldEngine()
+    line = Places(engine, seconds=0.1)
+    with pytest.raises(GenerationFailed, match="wrote nothing for 0.1 seconds"):
+        list(line.for_visitor("a").stream(*ASK, threading.Event()))
+    assert line.writing == 0
+
+
+def test_the_time_of_a_reply_begins_when_the_model_has_loaded(scripted):
+    engine = scripted(pause=0.01)
+    ready = engine.describe()
+    engine.describe = lambda: {**ready, "status": "ready" if engine.pieces_given > 12 else "loading"}
+    written = "".join(Places(engine, seconds=0.001).for_visitor("a").stream(*ASK, threading.Event()))
+    assert 3 * 12 < len(written) < len(engine.text)
 
 
 def test_a_place_is_free_only_once_the_engine_has_ended(scripted):

@@ -37,6 +37,7 @@ def test_a_space_listens_to_its_proxy():
         {"MAX_NEW_TOKENS": "5000"},
         {"DEFAULT_COUNTRY": "USA"},
         {"VISITOR_LIMIT": "0"},
+        {"REPLY_SECONDS": "0"},
         {"METRICS": "some"},
     ],
 )
