@@ -7,6 +7,7 @@
 # PYTHON=...       another Python than the first of 3.10-3.12 found
 # TORCH_INDEX=...  package index with PyTorch's CPU builds, where the usual one serves only CUDA builds
 
+export OMP_WAIT_POLICY ?= PASSIVE
 PORT ?= 7860
 RESULTS := model_card/results
 SAFETY := $(RESULTS)/safety
@@ -56,10 +57,10 @@ results: $(VENV)/dev.done
 # `support.screening report` reads it; without it the figure from the last time stays.
 figures: $(VENV)/dev.done
 	@mkdir -p outputs
-	@cat $(filter-out %second.jsonl,$(wildcard tests/screening/frozen/*.jsonl)) > outputs/frozen.jsonl
+	@cat $(filter-out %third.jsonl,$(wildcard tests/screening/frozen/*.jsonl)) > outputs/frozen.jsonl
 	@$(BIN)/python -m support.screening report outputs/frozen.jsonl --plot outputs/frozen.png --json $(SAFETY)/frozen.json >/dev/null
-	@$(BIN)/python -m support.screening report tests/screening/frozen/en_second.jsonl --plot outputs/second.png \
-	  --json $(SAFETY)/second.json >/dev/null
+	@$(BIN)/python -m support.screening report tests/screening/frozen/en_third.jsonl --plot outputs/blind.png \
+	  --json $(SAFETY)/blind.json >/dev/null
 	@$(if $(EVERYDAY),$(BIN)/python -m support.screening report $(EVERYDAY) --plot outputs/everyday.png \
 	  --json $(SAFETY)/everyday.json >/dev/null)
 	@$(BIN)/python -m benchmarks.asked $(if $(DATA),--data $(DATA)) --json $(SAFETY)/asked.json >/dev/null

@@ -26,6 +26,7 @@ from gradio_client import Client
 
 from support import engines, measured, prompt
 from support.engines import Engine, GenerationParams
+from support.metrics import memory_bytes
 from support.prompt import Message
 from support.settings import Settings
 
@@ -194,8 +195,9 @@ def through_the_app(engine: Watched, url: str) -> dict[str, float]:
 def soak(url: str, minutes: float) -> dict[str, float]:
     """CHATS conversations for `minutes`, each reply answered by the next question: replies, errors, growth of memory."""
     end = time.monotonic() + minutes * 60
-    process = psutil.Process()
-    sizes: list[int] = []  # of this process, which serves and asks, after each reply
+    sizes: list[
+        int
+    ] = []  # bytes after each reply: of this process, which serves and asks, and of those that write for it
 
     def chat(person: int) -> tuple[int, int]:
         client = Client(url, headers={"x-forwarded-for": f"192.0.2.{person}"}, verbose=False, analytics_enabled=False)
@@ -211,7 +213,7 @@ def soak(url: str, minutes: float) -> dict[str, float]:
                 print(f"{type(error).__name__}: {error}")
                 errors += 1
             replies += 1
-            sizes.append(process.memory_info().rss)
+            sizes.append(memory_bytes())
         return replies, errors
 
     with ThreadPoolExecutor(CHATS) as threads:

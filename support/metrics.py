@@ -15,10 +15,11 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Generator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -42,13 +43,22 @@ PIECES_A_SECOND = (1, 2, 5, 10, 20, 40, 80, 160)
 disable_created_metrics()  # when something first happened is nobody's business
 
 
+def memory_bytes() -> int:
+    """Resident memory of this process and of those that it began."""
+    total, process = 0, psutil.Process()
+    for part in (process, *process.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):  # one that ended meanwhile
+            total += part.memory_info().rss
+    return total
+
+
 class Metrics:
     """The numbers of one running app. Where they are off, nothing is counted and `/metrics` says so."""
 
     def __init__(self, on: bool) -> None:
         self.on = on
         self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)  # memory, processor time; on Linux
+        ProcessCollector(registry=self._registry)  # of this process: memory, processor time; on Linux
 
         def made(kind: Any, name: str, about: str, labels: Sequence[str] = (), **options: Any) -> Any:
             return kind(f"support_{name}", about, labels, registry=self._registry, **options)
@@ -70,6 +80,10 @@ class Metrics:
         )
         self._writing = made(Gauge, "writing", "Replies that are being written now.")
         self._waiting = made(Gauge, "waiting", "Replies in line now.")
+        memory = made(
+            Gauge, "memory_bytes", "Resident memory of the app and of the process that writes for it, if any."
+        )
+        memory.set_function(memory_bytes)
 
     def watch(self, places: Places) -> None:
         """Tell how many replies are written and wait there."""

@@ -92,7 +92,12 @@ def tools() -> bytes:
     code = [(ASSETS / "tools" / name).read_text(encoding="utf-8") for name in ("store.js", "tools.js")]
     scripts = (data + "\n".join(code)).replace("</", "<\\/")  # no text may end the script
     wordmark = (ASSETS / "wordmark.svg").read_text(encoding="utf-8")
-    values = {"wordmark": wordmark, "languages": languages.languages(), "questionnaires": questionnaires, "scripts": scripts}
+    values = {
+        "wordmark": wordmark,
+        "languages": languages.languages(),
+        "questionnaires": questionnaires,
+        "scripts": scripts,
+    }
     return _rendered("tools/tools.html.j2", **values).encode()
 
 

@@ -94,6 +94,19 @@ def render(messages: Sequence[Message], tokenizer: Any, *, for_reply: bool = Tru
     return list(encoded["input_ids"])
 
 
+def render_to_fit(messages: Sequence[Message], tokenizer: Any, room: int, *, step: int = 1) -> list[int]:
+    """`render` of what `trim` leaves of `messages` in `room` tokens."""
+    ids: list[int] = []
+
+    def fits(candidate: list[Message]) -> bool:
+        nonlocal ids
+        ids = render(candidate, tokenizer)  # kept: what fits need not be rendered again
+        return len(ids) <= room
+
+    trim(messages, fits, step=step)
+    return ids
+
+
 def _apply(messages: Sequence[Message], tokenizer: Any, for_reply: bool) -> Any:
     return tokenizer.apply_chat_template(
         list(messages), add_generation_prompt=for_reply, tokenize=True, return_dict=True

@@ -29,13 +29,18 @@ from training.prepare import HUB_ID as AMOD
 
 TEMPLATES = Path(__file__).parent.parent / "model_card"
 COMPLIANCE = TEMPLATES / "compliance.yaml"
-BLOCKS = "start", "safety", "results", "speed"  # templates; README holds <!-- start --> twice, around what is written anew
+BLOCKS = (
+    "start",
+    "safety",
+    "results",
+    "speed",
+)  # templates; README holds <!-- start --> twice, around what is written anew
 COMMANDS = {  # result file -> the command that writes it
     "sweep/seed": "training.sweep",
     "evaluation/results": "training.evaluate",
     "cost/cost": "training.cost",
     "safety/frozen": "support.screening report --json",
-    "safety/second": "support.screening report --json",
+    "safety/blind": "support.screening report --json",
     "safety/everyday": "support.screening report --json",
     "safety/asked": "benchmarks.asked --json",
     "safety/replies": "benchmarks.replies --json",
@@ -92,7 +97,7 @@ class Results:
         files = self.group("safety")
         found = {
             name: {(kind["name"], kind["risk"]): (kind["found"], kind["rows"]) for kind in files[name]["kinds"]}
-            for name in ("frozen", "second", "everyday")
+            for name in ("frozen", "blind", "everyday")
         }
         return _rendered("safety", **files, found=found, share=_share_of)
 

@@ -2,26 +2,29 @@
 
     pip install -r requirements-cpu.txt        ENGINE=auto then takes it where there is no CUDA card
 
-One thread steps the model, and every step writes the next token of each chat (continuous batching). The beginning of a
-conversation that was read before is kept in memory and not read again (prefix cache), so a late turn starts like an early one.
+A process of its own steps the model (`openvino_worker`), and every step writes the next token of each chat (continuous
+batching). The beginning of a conversation that was read before is kept in memory and not read again (prefix cache), so a late
+turn starts like an early one.
 
 Knows nothing about screening: what it streams must pass the gate before anyone sees it.
 """
 
 from __future__ import annotations
 
+import itertools
+import json
 import logging
 import random
+import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-import numpy
 from gguf import GGUFReader
 from tokenizers.decoders import DecodeStream
 from transformers import AutoTokenizer
@@ -33,16 +36,13 @@ from support.engines.choice import Hardware, ModelChoice, choose
 from support.prompt import Message
 from support.settings import Settings
 
-# `import openvino` reports itself to Google Analytics, unless it does not find its package for that.
-sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-from openvino import Tensor  # noqa: E402
-from openvino_genai import ContinuousBatchingPipeline, GenerationConfig, GenerationStatus, SchedulerConfig  # noqa: E402
-
+PROJECT = Path(__file__).parent.parent.parent
 HEARTBEAT_S = 0.25
-CACHE_GB = 2  # of conversations kept: 90,000 tokens of the embedded model, 4,000 of Llama 2 7B. Taken as they come
 AT_ONCE = 16  # chats in one batch; more of them gain little
-READ_TOKENS = 512  # of a prompt at a time: a chat that stops, or writes meanwhile, waits no longer than this takes
+MOST_FAULTS = 3  # of the process, before the engine gives up
 EXACT = {"F32", "F16", "Q8_0", "Q4_0"}  # the rest OpenVINO rounds: minima of Q4_1 and Q4_K blocks to whole steps
+
+_LOST = "OpenVINO broke off several times; restart the app, or set ENGINE to transformers."
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +60,10 @@ def load(settings: Settings) -> OpenVinoEngine:
     # In fp32, so that a merged adapter is not rounded before it is written in 16 bits.
     loaded = transformers.load(replace(settings, quantization="none"), cpu)
     context = min(settings.context_tokens, loaded.model.config.max_position_embeddings)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.gguf"
-        gguf_writer.write(loaded.model, path)
-        return OpenVinoEngine(_pipeline(path), loaded.tokenizer, replace(choice, quantization="fp16"), context)
+    folder = tempfile.TemporaryDirectory()  # as long as the engine: a process that broke off is followed by another one
+    path = Path(folder.name) / "model.gguf"
+    gguf_writer.write(loaded.model, path)
+    return OpenVinoEngine(path, loaded.tokenizer, replace(choice, quantization="fp16"), context, folder)
 
 
 def _load_file(settings: Settings, choice: ModelChoice) -> OpenVinoEngine:
@@ -85,73 +85,51 @@ def _load_file(settings: Settings, choice: ModelChoice) -> OpenVinoEngine:
         raise ModelUnavailable(f"{path.name} has no chat template; set MODEL_ID to an instruct or chat model.")
     longest = reader.fields[f"{reader.fields['general.architecture'].contents()}.context_length"].contents()
     choice = replace(choice, quantization="gguf")
-    return OpenVinoEngine(_pipeline(path), tokenizer, choice, min(settings.context_tokens, longest))
-
-
-def _pipeline(path: Path) -> Any:
-    scheduler = SchedulerConfig()
-    scheduler.cache_size = CACHE_GB
-    scheduler.enable_prefix_caching = True
-    scheduler.max_num_batched_tokens = READ_TOKENS
-    try:
-        return ContinuousBatchingPipeline(str(path), scheduler, "CPU")
-    except Exception as error:  # also IndexError, for an entry that the file lacks
-        raise ModelUnavailable(
-            f"OpenVINO cannot read {path.name}; set ENGINE to transformers, or MODEL_ID to another GGUF file."
-        ) from error
-
-
-@dataclass
-class _Reply:
-    """One reply that is being written: OpenVINO's handle, and the way of its tokens to the chat that waits for them."""
-
-    handle: Any
-    tokens: SimpleQueue[list[int] | BaseException | None]  # None: it has ended
+    return OpenVinoEngine(path, tokenizer, choice, min(settings.context_tokens, longest))
 
 
 class OpenVinoEngine:
-    """One pipeline, one thread that steps it, any number of chats."""
+    """One process that writes, any number of chats."""
 
-    def __init__(self, pipeline: Any, tokenizer: Any, choice: ModelChoice, context_tokens: int) -> None:
-        self._pipeline, self._tokenizer, self._choice = pipeline, tokenizer, choice
+    def __init__(
+        self, model: Path, tokenizer: Any, choice: ModelChoice, context_tokens: int, held: object = None
+    ) -> None:
+        """`held`: what must live as long as the engine. Raises ModelUnavailable."""
+        self._model, self._tokenizer, self._choice, self._held = model, tokenizer, choice, held
         self._context_tokens = context_tokens
-        self._asked = threading.Condition()
-        self._count = 0
-        self._replies: list[_Reply] = []
-        threading.Thread(target=self._write, name="openvino", daemon=True).start()
+        self._restart = threading.Lock()
+        self._restarts = 0
+        self._worker = Worker(model)
 
     def stream(self, messages: Sequence[Message], params: GenerationParams, stop: threading.Event) -> Generator[str]:
         """See `support.engines.base.Engine`."""
         params = replace(params, max_new_tokens=min(params.max_new_tokens, self._context_tokens // 2))
         room = self._context_tokens - params.max_new_tokens
-
-        def fits(candidate: list[Message]) -> bool:
-            return len(prompt.render(candidate, self._tokenizer)) <= room
-
-        reply = self._ask(
-            prompt.render(prompt.trim(messages, fits, step=transformers.TRIM_STEP), self._tokenizer), params
-        )
+        ids = prompt.render_to_fit(messages, self._tokenizer, room, step=transformers.TRIM_STEP)
+        worker = self._living_worker()
+        number, tokens = worker.ask(ids, self._config(params))
         words = DecodeStream(skip_special_tokens=True)
         try:
             while not stop.is_set():
                 try:
-                    tokens = reply.tokens.get(timeout=HEARTBEAT_S)
+                    some = tokens.get(timeout=HEARTBEAT_S)
                 except Empty:
                     yield ""
                     continue
-                if tokens is None:
+                if some is None:
                     return
-                if isinstance(tokens, BaseException):
-                    raise GenerationFailed("The model broke off while writing; please try again.") from tokens
-                for token in tokens:
+                if isinstance(some, BaseException):
+                    raise GenerationFailed("The model broke off while writing; please try again.") from some
+                for token in some:
                     yield words.step(self._tokenizer.backend_tokenizer, token) or ""
         finally:
-            reply.handle.stop()  # keeps what was read, for the next turn
+            worker.stop(number)
 
     def describe(self) -> dict[str, Any]:
         """See `support.engines.base.Engine`."""
+        lost = not self._worker.alive and self._restarts >= MOST_FAULTS
         return {
-            "status": "ready",
+            **({"status": "unavailable", "problem": _LOST} if lost else {"status": "ready"}),
             "model": self._choice.model,
             "adapter": self._choice.adapter or None,
             "quantization": self._choice.quantization,
@@ -161,52 +139,115 @@ class OpenVinoEngine:
             "at_once": AT_ONCE,
         }
 
-    def _ask(self, ids: list[int], params: GenerationParams) -> _Reply:
-        config = GenerationConfig(
-            max_new_tokens=params.max_new_tokens,
-            stop_token_ids={self._tokenizer.eos_token_id},
-            repetition_penalty=params.repetition_penalty,
-        )
+    def close(self) -> None:
+        """End all replies and the process."""
+        with self._restart:
+            self._restarts = MOST_FAULTS
+            self._worker.close()
+
+    def _living_worker(self) -> Worker:
+        """The process; after it broke off another one, a few times."""
+        with self._restart:
+            if not self._worker.alive:
+                if self._restarts >= MOST_FAULTS:
+                    raise ModelUnavailable(_LOST)
+                self._restarts += 1
+                log.error("OpenVINO broke off; process %d of %d begins", self._restarts, MOST_FAULTS)
+                self._worker = Worker(self._model)
+            return self._worker
+
+    def _config(self, params: GenerationParams) -> dict[str, Any]:
+        """OpenVINO's names for it."""
+        config: dict[str, Any] = {
+            "max_new_tokens": params.max_new_tokens,
+            "stop_token_ids": [self._tokenizer.eos_token_id],
+            "repetition_penalty": params.repetition_penalty,
+        }
         if params.no_repeat_ngram_size:
-            config.no_repeat_ngram_size = params.no_repeat_ngram_size
+            config["no_repeat_ngram_size"] = params.no_repeat_ngram_size
         if params.temperature > 0:
-            config.do_sample = True
-            config.temperature, config.top_p = params.temperature, params.top_p
-            config.rng_seed = random.getrandbits(32)
-        with self._asked:
-            self._count += 1
-            reply = _Reply(self._pipeline.add_request(self._count, Tensor(numpy.array([ids])), config), SimpleQueue())
-            self._replies.append(reply)
-            self._asked.notify()
-        return reply
-
-    def _write(self) -> None:
-        while True:
-            with self._asked:
-                self._asked.wait_for(lambda: self._replies)
-            fault = self._step()
-            with self._asked:
-                self._replies = [reply for reply in self._replies if _hand_over(reply, fault)]
-
-    def _step(self) -> BaseException | None:
-        """One token for every chat, or a part of a prompt."""
-        try:
-            self._pipeline.step()
-        except Exception as error:
-            log.error("OpenVINO broke off: %s", type(error).__name__)
-            return error
-        return None
+            sampling = {"temperature": params.temperature, "top_p": params.top_p}
+            config |= {"do_sample": True, **sampling, "rng_seed": random.getrandbits(32)}
+        return config
 
 
-def _hand_over(reply: _Reply, fault: BaseException | None) -> bool:
-    """Give what was written to the chat that waits for it; says whether more will come."""
-    status = reply.handle.get_status()
-    while reply.handle.can_read():
-        for output in reply.handle.read().values():
-            reply.tokens.put(output.generated_ids)
-    if status == GenerationStatus.IGNORED:
-        fault = MemoryError("The conversation does not fit into the cache.")
-    if fault or status != GenerationStatus.RUNNING:
-        reply.tokens.put(fault)
-        return False
-    return True
+class Worker:
+    """An `openvino_worker` process with a model, and the way of each reply's tokens to the chat that waits for them.
+
+    Attributes:
+        alive: False once it has ended, for good. Every reply in it gets the fault then.
+    """
+
+    def __init__(self, model: Path) -> None:
+        """Waits until the model is there. Raises ModelUnavailable."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "support.engines.openvino_worker", str(model.resolve())],
+            cwd=PROJECT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            start_new_session=True,  # it ends with its stdin, not by the Ctrl-C that is meant for the app
+        )
+        self.alive = True
+        self._lock = threading.Lock()
+        self._numbers = itertools.count()
+        self._replies: dict[int, SimpleQueue[list[int] | BaseException | None]] = {}
+        assert self._process.stdin and self._process.stdout
+        self._asks, self._answers = self._process.stdin, self._process.stdout
+        if not self._answers.readline():
+            self.close()
+            raise ModelUnavailable(
+                f"OpenVINO cannot read {model.name}; the log says why. Set ENGINE to transformers, or MODEL_ID to another GGUF "
+                "file."
+            )
+        threading.Thread(target=self._hand_over, name="openvino", daemon=True).start()
+
+    def ask(self, ids: list[int], config: dict[str, Any]) -> tuple[int, SimpleQueue[list[int] | BaseException | None]]:
+        """A reply's number, and its tokens as they come; None after the last, or what went wrong."""
+        tokens: SimpleQueue[list[int] | BaseException | None] = SimpleQueue()
+        with self._lock:
+            number = next(self._numbers)
+            self._replies[number] = tokens
+        if not self._say({"ask": number, "ids": ids, "config": config}):
+            tokens.put(EOFError("The process has ended."))
+        return number, tokens
+
+    def stop(self, number: int) -> None:
+        """Write no more of a reply; nothing where it has ended."""
+        if number in self._replies:
+            self._say({"stop": number})
+
+    def close(self) -> None:
+        """End the process."""
+        self.alive = False
+        self._process.kill()
+        self._process.wait()
+
+    @property
+    def writing(self) -> int:
+        """Replies that are being written."""
+        return len(self._replies)
+
+    def _say(self, ask: dict[str, Any]) -> bool:
+        with self._lock:
+            try:
+                self._asks.write(json.dumps(ask) + "\n")
+                self._asks.flush()
+            except (OSError, ValueError):  # it has ended; `_hand_over` sees it too
+                return False
+        return True
+
+    def _hand_over(self) -> None:
+        """Give every chat what was written for it, until the process ends."""
+        for line in self._answers:
+            answer = json.loads(line)
+            tokens = self._replies[answer["id"]]
+            tokens.put(answer["tokens"])
+            if answer["ended"]:
+                tokens.put(MemoryError(answer["fault"]) if answer["fault"] else None)
+                del self._replies[answer["id"]]
+        self.alive = False
+        for tokens in list(self._replies.values()):
+            tokens.put(EOFError("The process has ended."))
+        self._replies.clear()

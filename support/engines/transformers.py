@@ -68,11 +68,7 @@ class TransformersEngine:
         tokenizer = self._loaded.tokenizer
         params = replace(params, max_new_tokens=min(params.max_new_tokens, self._context_tokens // 2))
         room = self._context_tokens - params.max_new_tokens
-
-        def fits(candidate: list[Message]) -> bool:
-            return len(prompt.render(candidate, tokenizer)) <= room
-
-        ids = prompt.render(prompt.trim(messages, fits, step=TRIM_STEP), tokenizer)
+        ids = prompt.render_to_fit(messages, tokenizer, room, step=TRIM_STEP)
         yield from _until_stopped(self._write(ids, params), stop)
 
     def close(self) -> None:

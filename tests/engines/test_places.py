@@ -188,7 +188,7 @@ def test_a_reply_ends_when_its_time_is_over_and_keeps_what_was_written(scripted)
 def test_a_model_that_writes_nothing_in_its_time_says_so(scripted):
     engine = HeldEngine()
     line = Places(engine, seconds=0.1)
-    with pytest.raises(GenerationFailed, match="wrote nothing for 0.1 seconds"):
+    with pytest.raises(GenerationFailed, match=r"wrote nothing for 0\.1 seconds"):
         list(line.for_visitor("a").stream(*ASK, threading.Event()))
     assert line.writing == 0
 

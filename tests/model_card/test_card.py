@@ -177,7 +177,7 @@ def test_a_changed_result_changes_card_and_readme(results):
         ("cost/cost", ("training", "hours")),
         ("safety/frozen", ("kinds", 0, "rows")),
         ("safety/frozen", ("languages", 0, "found")),
-        ("safety/second", ("kinds", 0, "found")),
+        ("safety/blind", ("kinds", 0, "found")),
         ("safety/everyday", ("kinds", -1, "found")),
         ("safety/asked", ("levels", "2", "found")),
         ("safety/replies", ("others", "withheld")),

@@ -15,9 +15,11 @@ model over n-grams (`ngrams`). Seeds are fixed.
 from __future__ import annotations
 
 import argparse
+import random
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from support.screening.classifier import Classifier
 from support.screening.encoder import EMBEDDED
@@ -26,7 +28,7 @@ from training.screening.dataset import read_examples, read_replies
 from training.screening.measure import baseline, in_batches, report
 from training.screening.messages import Messages
 from training.screening.replies import Replies
-from training.screening.tuning import make
+from training.screening.tuning import SEED, make
 
 EPOCHS = 4
 EPOCHS_OF_REPLIES = 4
@@ -56,6 +58,10 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument(
             "--out", type=Path, default=folder, help="saved here after each epoch; else where the app reads"
         )
+        added.add_argument(
+            "--new", nargs="+", default=[], metavar="AUTHOR",
+            help="with --start: only these authors, and as many examples of the others beside them, drawn anew",
+        )  # fmt: skip
     holdout = command("holdout", _holdout, "train without some authors and score them")
     holdout.add_argument("--epochs", type=int, default=EPOCHS)
     holdout.add_argument("authors", nargs="+", help="names of example files, such as en_young")
@@ -64,22 +70,39 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(options: argparse.Namespace) -> int:
-    make(Messages(read_examples()), options.encoder, options.epochs, options.start, options.out)
+    examples = read_examples()
+    make(Messages(examples, _drawn(examples, options.new)), options.encoder, options.epochs, options.start, options.out)
     return 0
 
 
 def _train_replies(options: argparse.Namespace) -> int:
-    make(Replies(read_replies()), options.encoder, options.epochs, options.start, options.out)
+    sentences = read_replies()
+    make(
+        Replies(sentences, _drawn(sentences, options.new)), options.encoder, options.epochs, options.start, options.out
+    )
     return 0
+
+
+def _drawn(examples: list[Any], new: list[str]) -> list[Any] | None:
+    """Those of the new authors and as many of the others: what is added is learned, and nothing forgotten, in a part of the
+    time. None where no author is new: then all are read."""
+    if not new:
+        return None
+    _known(new, examples)
+    added = [example for example in examples if example.author in new]
+    others = [example for example in examples if example.author not in new]
+    return added + random.Random(SEED).sample(others, min(len(added), len(others)))
+
+
+def _known(authors: list[str], examples: list[Any]) -> None:
+    there = {example.author for example in examples}
+    if unknown := sorted({*authors} - there):
+        raise SystemExit(f"No examples by {', '.join(unknown)}. Authors: {', '.join(sorted(there))}")
 
 
 def _holdout(options: argparse.Namespace) -> int:
     examples = read_examples()
-    unknown = sorted({*options.authors} - {e.author for e in examples})
-    if unknown:
-        raise SystemExit(
-            f"No examples by {', '.join(unknown)}. Authors: {', '.join(sorted({e.author for e in examples}))}"
-        )
+    _known(options.authors, examples)
     held = [e for e in examples if e.author in options.authors]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "classifier"

@@ -39,9 +39,10 @@ class Messages:
     outputs = Classifier.outputs
     thresholds = THRESHOLDS
 
-    def __init__(self, examples: Sequence[Example]) -> None:
-        self.examples = examples
-        self.sources = {"examples": len(examples), "authors": len({e.author for e in examples})}
+    def __init__(self, examples: Sequence[Example], drawn: Sequence[Example] | None = None) -> None:
+        """`drawn`: those that the encoder reads, unless it is all of them. The n-grams are fitted to all."""
+        self.examples, self._all = drawn or examples, examples
+        self.sources = {"examples": len(self.examples), "authors": len({e.author for e in self.examples})}
         self._harmless: dict[str, list[Example]] = {}
         for example in examples:
             if example.level < AT_RISK:
@@ -65,8 +66,8 @@ class Messages:
 
     def ngrams(self) -> Ngrams:
         """Of level 2 or more, and of level 3."""
-        texts = [example.text for example in self.examples]
-        return fit(texts, [[e.level >= level for e in self.examples] for level in (2, 3)], BUCKETS)
+        texts = [example.text for example in self._all]
+        return fit(texts, [[e.level >= level for e in self._all] for level in (2, 3)], BUCKETS)
 
 
 def _together(examples: list[Example], draw: random.Random) -> Example:

@@ -31,9 +31,10 @@ class Replies:
     outputs = ReplyClassifier.outputs
     thresholds = THRESHOLDS
 
-    def __init__(self, sentences: Sequence[Sentence]) -> None:
-        self.sentences = sentences
-        self.sources = {"examples": len(sentences), "authors": len({s.author for s in sentences})}
+    def __init__(self, sentences: Sequence[Sentence], drawn: Sequence[Sentence] | None = None) -> None:
+        """`drawn`: those that the encoder reads, unless it is all of them. The n-grams are fitted to all."""
+        self.sentences, self._all = drawn or sentences, sentences
+        self.sources = {"examples": len(self.sentences), "authors": len({s.author for s in self.sentences})}
         self._fine = [s.text for s in sentences if not s.problem]
 
     def epoch(self, draw: random.Random) -> list[Row[str]]:
@@ -53,4 +54,4 @@ class Replies:
         return found + (WEIGHT_OF_NAME * cross_entropy(outputs[:, 1:], name) if problem.any() else 0.0)
 
     def ngrams(self) -> Ngrams:
-        return fit([s.text for s in self.sentences], [[bool(s.problem) for s in self.sentences]], BUCKETS)
+        return fit([s.text for s in self._all], [[bool(s.problem) for s in self._all]], BUCKETS)
