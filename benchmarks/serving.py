@@ -121,7 +121,7 @@ def of(engine: Engine, turns: Sequence[Message], count: Callable[[str], int]) ->
 def llama_cpp(count: Callable[[str], int]) -> float | None:
     """Tokens/s that llama.cpp decodes of the embedded model's own file; None where its wheel is not installed."""
     try:
-        from xllamacpp import CommonParams, Server
+        from xllamacpp import CommonParams, Server  # pyright: ignore[reportAttributeAccessIssue]
     except ImportError:
         return None
     from support.engines import embedded

@@ -44,11 +44,13 @@
   }
   const language = (navigator.language || "en").split("-")[0].toLowerCase();
   const languages = one("#language");
-  languages.value = [...languages.options].some(({ value }) => value === language) ? language : "en";
+  const shown = [...languages.options].some(({ value }) => value === language) ? language : "en";
+  languages.value = shown;
   languages.addEventListener("change", () => {
-    const goOn = !one("#chat .message") || confirm(word("bar.language_anew"));
+    const written = one("#chat .message") || all("textarea").some((box) => box.value);
+    const goOn = !written || confirm(word("bar.language_anew"));
     if (goOn && store.set("language", languages.value)) location.reload();  // Gradio reads its language once, as it begins
-    else languages.value = language;
+    else languages.value = shown;
   });
   if (language !== "en") fetch(`interface/${language}.json`).then((got) => (got.ok ? got.json() : null)).then((words) => words && speak(words, language)).catch(() => { /* English stays */ });
 
@@ -298,7 +300,8 @@
   };
   function showData() {
     const agreed = store.get("consent") ? word("data.consent", store.get("consent")) : "";
-    one("#data-shown").textContent = [agreed, sections()].filter(Boolean).join("\n\n") || word("common.empty");
+    const chosen = store.get("language") ? `${word("bar.language")}: ${one("#language").selectedOptions[0].text}` : "";
+    one("#data-shown").textContent = [agreed, chosen, sections()].filter(Boolean).join("\n\n") || word("common.empty");
     one("#data-wipe").checked = store.get("wipe") === true;
   }
   function download(name, text, type) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import threading
+from typing import TYPE_CHECKING
 
 from support import prompt
 from support.engines.background import BackgroundEngine
@@ -19,6 +20,10 @@ from support.engines.base import (
 )
 from support.engines.places import Places
 from support.settings import Settings
+
+if TYPE_CHECKING:
+    from support.engines.openvino import OpenVinoEngine
+    from support.engines.transformers import TransformersEngine
 
 log = logging.getLogger(__name__)
 
@@ -68,12 +73,16 @@ def _local(settings: Settings) -> Engine:
     return engine if _zero_gpu() else _warm(engine)  # ZeroGPU has no card before someone asks
 
 
-def _warm(engine: Engine) -> Engine:
+def _warm(engine: OpenVinoEngine | TransformersEngine) -> Engine:
     """The engine, once it has written a word: what is compiled at first use is, and the words that every chat begins with
     have been read, which engines that keep what they read need not read again."""
     hello = prompt.build([{"role": "user", "content": "Hello."}])
-    for _ in engine.stream(hello, GenerationParams(max_new_tokens=1), threading.Event()):
-        pass
+    try:
+        for _ in engine.stream(hello, GenerationParams(max_new_tokens=1), threading.Event()):
+            pass
+    except EngineError:
+        engine.close()  # its memory is for the one that takes its place
+        raise
     return engine
 
 

@@ -1,6 +1,7 @@
 """The process in which OpenVINO writes: all chats at once, a token for each in every step.
 
-    python -m support.engines.openvino_worker MODEL.gguf        asked on its stdin, answers on its stdout
+    python -m support.engines.openvino_worker MODEL.gguf [own]     asked on its stdin, answers on its stdout
+    "own": the folder of the model is there for this alone, and goes with the app
 
 A process of its own, because a step holds Python's lock for as long as it takes, in which neither the gate nor a crisis reply
 could do anything; and because whatever OpenVINO does to it, the app with its help goes on. It gives way to the app where the
@@ -8,15 +9,18 @@ processor is short.
 
 A line of JSON each. In: `{"ask": id, "ids": token ids, "config": GenerationConfig's fields}`, `{"stop": id}`. Out: first
 `{"ready": true}`; then `{"id": id, "tokens": new ones, "ended": whether these were the last, "fault": text or null}`. It ends
-with its stdin, and with a traceback where OpenVINO breaks off: no chat could go on then.
+with its stdin, and with a traceback where OpenVINO breaks off while it writes: no chat could go on then.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import threading
+import traceback
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TextIO
 
@@ -33,14 +37,21 @@ YIELDING = 10  # on the scale of `nice`
 
 
 def main() -> None:
-    answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
-    os.dup2(2, 1)  # what a library prints must not stand between the answers
-    os.nice(YIELDING)
-    pipeline = _pipeline(sys.argv[1])
-    _say(answers, {"ready": True})
-    asked: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
-    threading.Thread(target=_listen, args=(asked,), daemon=True).start()
-    _write(pipeline, asked, answers)
+    try:
+        answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+        os.dup2(2, 1)  # what a library prints must not stand between the answers
+        os.nice(YIELDING)
+        path, *own = sys.argv[1:]
+        pipeline = _pipeline(path)
+        _say(answers, {"ready": True})
+        orders: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+        threading.Thread(target=_listen, args=(orders,), daemon=True).start()
+        _write(pipeline, orders, answers)
+        if own:
+            shutil.rmtree(Path(path).parent, ignore_errors=True)
+    except BaseException:
+        traceback.print_exc()
+    os._exit(0)  # at once: a thread may still read
 
 
 def _pipeline(path: str) -> Any:
@@ -51,18 +62,21 @@ def _pipeline(path: str) -> Any:
     return ContinuousBatchingPipeline(path, scheduler, "CPU")
 
 
-def _listen(asked: SimpleQueue[dict[str, Any] | None]) -> None:
-    for line in sys.stdin:
-        asked.put(json.loads(line))
-    asked.put(None)
+def _listen(orders: SimpleQueue[dict[str, Any] | None]) -> None:
+    try:
+        # In large pieces: each is a wait for Python's lock, which a step holds.
+        for line in os.fdopen(os.dup(0), "rb", buffering=2**20):
+            orders.put(json.loads(line))
+    finally:
+        orders.put(None)
 
 
-def _write(pipeline: Any, asked: SimpleQueue[dict[str, Any] | None], answers: TextIO) -> None:
+def _write(pipeline: Any, orders: SimpleQueue[dict[str, Any] | None], answers: TextIO) -> None:
     replies: dict[int, Any] = {}  # id -> OpenVINO's handle
     while True:
         try:
-            while (ask := asked.get(block=not replies)) is not None:
-                _take(pipeline, ask, replies)
+            while (order := orders.get(block=not replies)) is not None:
+                _follow(order, pipeline, replies, answers)
         except Empty:
             pass
         else:
@@ -76,12 +90,17 @@ def _write(pipeline: Any, asked: SimpleQueue[dict[str, Any] | None], answers: Te
                 del replies[number]
 
 
-def _take(pipeline: Any, ask: dict[str, Any], replies: dict[int, Any]) -> None:
-    if "ask" in ask:
-        config = GenerationConfig(**{**ask["config"], "stop_token_ids": {*ask["config"]["stop_token_ids"]}})
-        replies[ask["ask"]] = pipeline.add_request(ask["ask"], Tensor(numpy.array([ask["ids"]])), config)
-    elif ask["stop"] in replies:
-        replies[ask["stop"]].stop()  # keeps what was read, for the next turn
+def _follow(order: dict[str, Any], pipeline: Any, replies: dict[int, Any], answers: TextIO) -> None:
+    if "stop" in order:
+        if order["stop"] in replies:
+            replies[order["stop"]].stop()  # keeps what was read, for the next turn
+        return
+    number = order["ask"]
+    try:
+        config = GenerationConfig(**{**order["config"], "stop_token_ids": {*order["config"]["stop_token_ids"]}})
+        replies[number] = pipeline.add_request(number, Tensor(numpy.array([order["ids"]])), config)
+    except Exception as error:  # a value that OpenVINO does not take is one chat's fault, not all chats'
+        _say(answers, {"id": number, "tokens": [], "ended": True, "fault": f"{type(error).__name__}: {error}"})
 
 
 def _news(handle: Any) -> dict[str, Any]:

@@ -377,7 +377,9 @@ def test_the_tools_speak_the_browsers_language(app_without_model, chromium, lang
     if language != "it":  # which Gradio 6.31 does not have
         assert page.locator("#agree label").inner_text().strip() == words["chat"]["adult"], "Gradio's parts too"
     if language != "en":
-        assert page.locator("#tools").get_attribute("dir") == ("rtl" if language == "ar" else "ltr")
+        direction = "rtl" if language == "ar" else "ltr"
+        assert page.locator("#tools").get_attribute("dir") == direction
+        assert page.locator("#agree").evaluate("part => getComputedStyle(part).direction") == direction
     assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
     context.close()
 
