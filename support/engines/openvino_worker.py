@@ -40,7 +40,8 @@ def main() -> None:
     try:
         answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
         os.dup2(2, 1)  # what a library prints must not stand between the answers
-        os.nice(YIELDING)
+        if hasattr(os, "nice"):  # not on Windows
+            os.nice(YIELDING)
         path, *own = sys.argv[1:]
         pipeline = _pipeline(path)
         _say(answers, {"ready": True})
