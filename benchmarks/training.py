@@ -1,7 +1,7 @@
 """This trainer beside TRL's SFTTrainer with its defaults: tokens a second and peak memory, same model, rows and machine.
 
     pip install -r requirements-bench.txt
-    python -m benchmarks.training --data outputs/data [--steps 3] [--base_model meta-llama/Llama-2-7b-chat-hf]
+    python -m benchmarks.training --data outputs/data [--steps 3] [--base_model meta-llama/Llama-2-7b-chat-hf] [--json OUT]
 
 Each trains in a process of its own, one after the other, twice in turn; the better of two counts. Both get the base in NF4,
 LoRA on the layers and of the rank of the seed's recipe, its batch and length, and the same rows of `training.prepare`, once:
@@ -22,6 +22,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from support import measured
 from training.encoding import SupervisedCollator, encode_all, read_split
 from training.qlora import (
     ResumableTrainer,
@@ -146,8 +147,7 @@ def _in_a_process(which: str, arguments: list[str]) -> dict[str, float]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def table(results: dict[str, list[dict[str, float]]]) -> str:
-    best = {name: max(rounds, key=lambda result: result["tokens/s"]) for name, rounds in results.items()}
+def table(best: dict[str, dict[str, float]]) -> str:
     lines = [f"{'':<18}{'tokens/s':>10}{'of its steps':>14}{'s a step':>10}{'peak GiB':>10}{'tokens':>9}"]
     for name, result in best.items():
         steps = f"{result['slowest step']:.0f}-{result['fastest step']:.0f}"
@@ -168,6 +168,7 @@ def main() -> None:
     parser.add_argument("--data", default="outputs/data", help="folder that training.prepare wrote")
     parser.add_argument("--steps", type=int, default=3, help="optimizer steps of each")
     parser.add_argument("--base_model", default=EMBEDDED)
+    parser.add_argument("--json", type=Path, help="where the figures are saved, for README")
     parser.add_argument("--only", choices=("ours", "theirs"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
@@ -187,8 +188,12 @@ def main() -> None:
     for _ in range(ROUNDS):
         for which, name in names.items():
             results[name].append(_in_a_process(which, arguments))
+    best = {name: max(rounds, key=lambda result: result["tokens/s"]) for name, rounds in results.items()}
     print(f"{options.base_model} in NF4, compute in {str(compute_dtype()).removeprefix('torch.')}")
-    print(table(results))
+    print(table(best))
+    if options.json:
+        found = {"base_model": options.base_model, "steps": options.steps, "systems": best}
+        measured.save(options.json, found, parser.prog)
 
 
 if __name__ == "__main__":

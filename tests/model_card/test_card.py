@@ -187,7 +187,7 @@ def test_a_changed_result_changes_card_and_readme(results):
         ("speed/start", ("seconds", "page")),
         ("speed/quantization", ("precisions", "bf16", "tok/s")),
         ("speed/screening", ("milliseconds", "rules and requests", "p95")),
-        ("speed/serving", ("engine", "1 chat, tokens/s")),
+        ("speed/serving", ("ratios", "errors", "value")),
         ("speed/serving", ("soak", "replies")),
         ("speed/training", ("systems", "TRL's defaults", "tokens/s")),
     ],
