@@ -20,6 +20,8 @@ def violations(page) -> list[str]:
 def test_no_violation_on_any_view(app_without_model, open_page, scheme, screen, shoot):
     page = open_page(app_without_model.url, screen, color_scheme=scheme, reduced_motion="reduce")
     page.locator("#start").wait_for()
+    # Gradio's own sign, which stands outside of its page
+    page.wait_for_function("() => !document.querySelector('gradio-app .loading')")
     found = {"consent": violations(page)}
     for room in VIEWS:
         enter_room(page, room)
