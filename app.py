@@ -19,9 +19,8 @@ from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-os.environ.setdefault(
-    "OMP_WAIT_POLICY", "PASSIVE"
-)  # read with torch: threads that wait leave the cores to those that write
+# Read with torch: threads that wait leave the cores to those that write.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import spaces  # noqa: F401  # before torch touches CUDA, as ZeroGPU needs it
 import gradio as gr

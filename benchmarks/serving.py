@@ -195,9 +195,8 @@ def through_the_app(engine: Watched, url: str) -> dict[str, float]:
 def soak(url: str, minutes: float) -> dict[str, float]:
     """CHATS conversations for `minutes`, each reply answered by the next question: replies, errors, growth of memory."""
     end = time.monotonic() + minutes * 60
-    sizes: list[
-        int
-    ] = []  # bytes after each reply: of this process, which serves and asks, and of those that write for it
+    # Bytes after each reply: of this process, which serves and asks, and of those that write for it.
+    sizes: list[int] = []
 
     def chat(person: int) -> tuple[int, int]:
         client = Client(url, headers={"x-forwarded-for": f"192.0.2.{person}"}, verbose=False, analytics_enabled=False)

@@ -69,6 +69,7 @@ class ScriptedEngine:
         self.pieces_given = 0
         self.stopped = False
         self.ended = threading.Event()
+        self.closed = False
 
     def stream(self, messages, params, stop: threading.Event) -> Iterator[str]:
         self.asked.append(list(messages))
@@ -84,6 +85,9 @@ class ScriptedEngine:
         finally:
             self.stopped = stop.is_set()
             self.ended.set()
+
+    def close(self) -> None:
+        self.closed = True
 
     def describe(self) -> dict:
         return {

@@ -91,7 +91,8 @@ class Places:
             self._leave(ticket)
 
     def _in_time(self, pieces: Generator[str]) -> Generator[str]:
-        """Until the time of a reply is over, which does not begin before the model has loaded."""
+        """Until the time of a reply is over, which does not begin before the model has loaded. Looked at with every piece:
+        engines give one at least every quarter of a second, without words where they have none."""
         end, spoke = None, False
         for piece in pieces:
             if end is None and self._engine.describe()["status"] != "loading":

@@ -295,11 +295,16 @@ def test_transformers_takes_its_place_only_where_nobody_named_it(engine_name, fa
     def broken(settings):
         if fault_at == "loading":
             raise RuntimeError("no such instruction")
-        return scripted(fault=GenerationFailed("The model broke off."))
+        return wordless
 
+    wordless = scripted("", fault=GenerationFailed("The model broke off."))
     monkeypatch.setattr(openvino, "load", broken)
     monkeypatch.setattr("support.engines.choice.Hardware.detect", lambda: transformers.Hardware())
-    assert started(Settings(engine=engine_name))["status"] == ("ready" if engine_name == "auto" else "unavailable")
+    described = started(Settings(engine=engine_name))
+    assert described["status"] == ("ready" if engine_name == "auto" else "unavailable")
+    assert wordless.closed == (fault_at == "the first word"), "its memory is for the one that takes its place"
+    if engine_name == "openvino" and fault_at == "the first word":
+        assert described["problem"] == "The model broke off."
 
 
 def test_it_has_read_what_every_chat_begins_with_before_anyone_asks(monkeypatch, scripted):
