@@ -135,9 +135,12 @@ def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Places, metrics: 
         yield gr.Textbox(value="", submit_btn=False, stop_btn=True), [*chat, _sign_of_life(engine, chat)], {}
         place, sampling = engine.for_visitor(f"page {request.session_hash}"), GenerationParams.clamped(*params)
         replied = conversation.respond(text, earlier, country, engine=place, params=sampling)
+        seen = None
         for reply in metrics.counted(replied):
             turn = _shown(reply) if reply.text else _sign_of_life(engine, chat, reply.receipt["queue"])
-            yield gr.skip(), [*chat, turn], _why(reply)
+            # Nothing again that stands there: it could reach the page after Stop, and would stand there for good.
+            yield (gr.skip(), [*chat, turn], _why(reply)) if turn != seen else (gr.skip(),) * 3
+            seen = turn
         yield _ready_to_send(), gr.skip(), gr.skip()
 
     def retry(request: gr.Request, event: gr.RetryData, chat: Any, country: str, *params: Any) -> Iterator[tuple]:

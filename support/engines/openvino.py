@@ -156,6 +156,7 @@ class OpenVinoEngine:
         """End all replies and the process, for good."""
         self._problem = "This engine is closed."
         self._worker.close()
+        self._remove_folder()
 
     def _new_worker(self) -> Worker:
         return Worker(self._model, self._broke_off, own_folder=self._folder is not None)
@@ -175,7 +176,12 @@ class OpenVinoEngine:
                 )
             self._worker = self._new_worker()
         except ModelUnavailable as error:
+            self._remove_folder()
             self._problem = str(error)
+
+    def _remove_folder(self) -> None:
+        if self._folder:
+            self._folder.cleanup()
 
     def _config(self, params: GenerationParams) -> dict[str, Any]:
         """OpenVINO's names for it."""
