@@ -349,7 +349,14 @@ def launch_options(settings: Settings, engine: engines.Places, metrics: Metrics)
     }
 
 
-def _warm() -> None:
+def _load_screening(done: threading.Event) -> None:
+    """`done` once nothing is imported any more: where two threads import transformers at once, that fails."""
+    try:
+        for part, problem in problems().items():
+            log.error("%s: %s Help is shown in its place.", part, problem)
+        screening.import_libraries()
+    finally:
+        done.set()
     for learned in screening.LEARNED.values():
         learned.warm()
 
@@ -379,12 +386,14 @@ def main() -> None:
         settings = Settings.from_env()
     except SettingsError as error:
         raise SystemExit(f"Configuration: {error}") from None
-    for part, problem in problems().items():
-        log.error("%s: %s Help is shown in its place.", part, problem)
-    screening.import_libraries()
-    threading.Thread(target=_warm, name="classifiers", daemon=True).start()
     _keep_words_out_of_errors()
-    serve(settings, engines.start(settings))
+    # The page with its help first, alone: what loads takes the processor and Python's lock from it.
+    for learned in screening.LEARNED.values():
+        learned.promise()
+    imported = threading.Event()
+    demo = serve(settings, engines.start(settings, after=imported), prevent_thread_lock=True)
+    threading.Thread(target=_load_screening, args=(imported,), name="screening", daemon=True).start()
+    demo.block_thread()
 
 
 if __name__ == "__main__":

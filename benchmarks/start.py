@@ -1,4 +1,4 @@
-"""How long a stranger waits for `make run`: from an empty clone to the page, and to the first whole reply.
+"""How long a stranger waits for `make run`: from an empty clone to the page, to help with a crisis, to the first whole reply.
 
     python -m benchmarks.start [--json OUT]      clones this repository, as it was last committed, into a temporary folder
 
@@ -25,13 +25,15 @@ from gradio_client import Client
 from support import measured
 
 ROOT = Path(__file__).parent.parent
+AT_RISK = "I am going to kill myself tonight."
 QUESTION = "I feel stressed about my exams and I cannot sleep."
 LONGEST = 1_800  # seconds until it is given up
 LOOK_EVERY = 0.2  # seconds
 
 
 def timed() -> dict[str, float]:
-    """Seconds from `make run` to: all installed, the page there, the first reply of the model or the gate whole."""
+    """Seconds from `make run` to: all installed, the page there, a crisis reply asked for at once, the first reply of the model
+    or the gate whole."""
     with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
         clone = Path(folder) / "clone"
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
@@ -48,6 +50,7 @@ def timed() -> dict[str, float]:
             times = {"installed": _until((clone / ".venv" / "run.done").exists, app, start)}
             times["page"] = _until(lambda: _is_there(url), app, start)
             client = Client(url, verbose=False)
+            times["help"] = _until(lambda: _is_helped(client), app, start)
             times["reply"] = _until(lambda: _is_answered(client), app, start)
             return times
         finally:
@@ -69,6 +72,11 @@ def _is_there(url: str) -> bool:
         return httpx.get(url, timeout=10).is_success
     except httpx.HTTPError:
         return False
+
+
+def _is_helped(client: Client) -> bool:
+    _, receipt = client.predict(AT_RISK, [], "US", api_name="/chat")
+    return receipt["level"] == 3
 
 
 def _is_answered(client: Client) -> bool:

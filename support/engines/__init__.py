@@ -40,14 +40,14 @@ __all__ = [
 ]
 
 
-def start(settings: Settings) -> Engine:
-    """The engine, at once; a local model loads behind it (on ZeroGPU before it returns)."""
+def start(settings: Settings, after: threading.Event | None = None) -> Engine:
+    """The engine, at once; a local model loads behind it, once `after` is set (on ZeroGPU before this returns)."""
     if settings.engine == "remote" or (settings.engine == "auto" and settings.remote_addresses()):
         from support.engines.remote import RemoteEngine
 
         return RemoteEngine(settings)
 
-    return BackgroundEngine(lambda: _local(settings), settings.model_id, wait=_zero_gpu())
+    return BackgroundEngine(lambda: _local(settings), settings.model_id, after=after, wait=_zero_gpu())
 
 
 def _local(settings: Settings) -> Engine:

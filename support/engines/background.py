@@ -21,18 +21,31 @@ class BackgroundEngine:
     Args:
         load: makes the engine; raises EngineError with one sentence that names the fix.
         model: what is being loaded, shown until the engine can tell itself.
+        after: loading begins when it is set.
         wait: load now, in this thread (ZeroGPU needs its model before the app starts).
     """
 
-    def __init__(self, load: Callable[[], Engine], model: str = "", *, wait: bool = False) -> None:
-        self._load, self._model = load, model
+    def __init__(
+        self,
+        load: Callable[[], Engine],
+        model: str = "",
+        *,
+        after: threading.Event | None = None,
+        wait: bool = False,
+    ) -> None:
+        self._load, self._model, self._after = load, model, after
         self._engine: Engine | None = None
         self._problem = ""
         self._done = threading.Event()
         if wait:
             self._run()
         else:
-            threading.Thread(target=self._run, name="model-loading", daemon=True).start()
+            threading.Thread(target=self._run_later, name="model-loading", daemon=True).start()
+
+    def _run_later(self) -> None:
+        if self._after:
+            self._after.wait()
+        self._run()
 
     def _run(self) -> None:
         try:

@@ -64,9 +64,12 @@ def _likeliest(values: Sequence[float]) -> str:
 shared = Shared("screening classifier", Classifier)
 
 
-def classify(texts: Sequence[str]) -> list[Score] | None:
-    """Scores of `texts`, in their order; None where the classifier cannot be used. Never raises."""
-    return shared.scores(texts) if texts else []
+def classify(texts: Sequence[str], *, wait: bool = True) -> list[Score] | None:
+    """Scores of `texts`, in their order; None where the classifier cannot be used. Never raises.
+
+    `wait`: also for its loading, where that has begun behind the page.
+    """
+    return shared.scores(texts, wait=wait) if texts else []
 
 
 def thresholds() -> dict[str, float]:

@@ -15,6 +15,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,22 @@ class Reading:
         return any(start < window[1] and end > window[0] for start, end in self.spans.get(name, ()))
 
 
+class _Phrase:
+    """A pattern of a name, compiled at the first text that it could begin in: most never are, and all of them take seconds."""
+
+    def __init__(self, name: str, pattern: str) -> None:
+        self.name, self._pattern = name, pattern
+
+    @cached_property
+    def compiled(self) -> re.Pattern[str]:
+        return re.compile(self._pattern)
+
+
 class PhraseBook:
     """Named patterns, and the search for all of them in one pass."""
 
     def __init__(self) -> None:
-        self._index: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+        self._index: dict[str, list[_Phrase]] = {}
 
     def add(self, name: str, pattern: str) -> None:
         """Raises ValueError: the pattern is not a regular expression, can run long, or begins with no letters."""
@@ -85,9 +97,9 @@ class PhraseBook:
         parsed: Any = sre_parser.parse(pattern.replace(" .. ", " "))  # without the gap, which is bounded by itself
         _check_bounded(parsed)
         end = "" if _HAS_UNSPACED.search(pattern) else _END_OF_WORD
-        compiled = re.compile(f"(?:{pattern.replace(' .. ', GAP)}){end}")
+        phrase = _Phrase(name, f"(?:{pattern.replace(' .. ', GAP)}){end}")
         for key in _beginnings(parsed):
-            self._index.setdefault(key, []).append((name, compiled))
+            self._index.setdefault(key, []).append(phrase)
 
     def find(self, text: str) -> dict[str, list[Span]]:
         """Name -> where it stands in `text`, which is normalised; at most MOST_SPANS a name."""
@@ -96,9 +108,9 @@ class PhraseBook:
         for word in _WORD_START.finditer(text):
             start = word.start()
             for length in range(SHORTEST, KEY_LENGTH + 1):
-                for name, pattern in index.get(text[start : start + length], ()):
-                    if match := pattern.match(text, start):
-                        _keep(found.setdefault(name, []), match.span())
+                for phrase in index.get(text[start : start + length], ()):
+                    if match := phrase.compiled.match(text, start):
+                        _keep(found.setdefault(phrase.name, []), match.span())
         return found
 
 
@@ -223,8 +235,13 @@ def _check_bounded(parsed: Iterable[tuple[Any, Any]], inside_repeat: bool = Fals
         elif operator is sre.BRANCH:
             for branch in argument[1]:
                 _check_bounded(branch, inside_repeat)
-        elif operator not in (sre.LITERAL, sre.NOT_LITERAL, sre.IN, sre.ANY, sre.AT, sre.ASSERT, sre.ASSERT_NOT):
-            raise ValueError("only words, (a|b), (a|b)?, [ab], {0,9} and look-ahead are understood")
+        elif operator in (sre.ASSERT, sre.ASSERT_NOT):
+            direction, inner = argument
+            shortest, longest = inner.getwidth()
+            if direction < 0 and shortest != longest:
+                raise ValueError("what is looked back at with (?<!...) must have one length")
+        elif operator not in (sre.LITERAL, sre.NOT_LITERAL, sre.IN, sre.ANY, sre.AT):
+            raise ValueError("only words, (a|b), (a|b)?, [ab], {0,9}, (?!...) and (?<!...) are understood")
 
 
 def _beginnings(parsed: Iterable[tuple[Any, Any]]) -> set[str]:

@@ -10,6 +10,7 @@ what earlier turns add is `state`'s matter. How phrases are found is `phrases`'.
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -189,10 +190,14 @@ _RULE_KEYS = {
 
 def rule_book() -> RuleBook:
     """The rules of this project, loaded once. Raises RulesError: a file cannot be used."""
-    loaded = _loaded()
+    with _one_loads:  # a message that comes while the app starts waits for this, and does not begin it again
+        loaded = _loaded()
     if isinstance(loaded, RulesError):
         raise loaded
     return loaded
+
+
+_one_loads = threading.Lock()
 
 
 @lru_cache(maxsize=1)

@@ -65,11 +65,13 @@ def assess(turns: Sequence[Message]) -> Assessment:
     if not readings:
         return NOTHING
     places = _places(turns)
-    learned = _Learned([turns[i]["content"] for i in places])
+    by_rules = [_hits(readings[max(0, i - TOGETHER + 1) : i + 1], book) for i in range(len(readings))]
+    # What the rules call imminent stays that, whatever the classifier says: help does not wait until it has loaded.
+    imminent = bool(by_rules[-1]) and by_rules[-1][0].level > AT_RISK
+    learned = _Learned([turns[i]["content"] for i in places], wait=not imminent)
     level, quiet, source, hits, last_risk = 0, 0, [], [], 0
     for i in range(len(readings)):
-        by_rules = _hits(readings[max(0, i - TOGETHER + 1) : i + 1], book)
-        hits = _by_level([*learned.weighed(by_rules, i, level), *learned.hits(i, level)])
+        hits = _by_level([*learned.weighed(by_rules[i], i, level), *learned.hits(i, level)])
         newest = hits[0].level if hits else 0
         if newest >= AT_RISK:
             quiet, last_risk = 0, places[i]
@@ -85,9 +87,9 @@ def assess(turns: Sequence[Message]) -> Assessment:
 class _Learned:
     """What the classifier says of the user turns `texts`; nothing where it cannot be used."""
 
-    def __init__(self, texts: Sequence[str]) -> None:
+    def __init__(self, texts: Sequence[str], *, wait: bool) -> None:
         joined = [TURN.join(texts[max(0, i - JOINED + 1) : i + 1]) for i in range(len(texts))]
-        scores = classifier.classify([*texts, *joined[1:]]) or []
+        scores = classifier.classify([*texts, *joined[1:]], wait=wait) or []
         self._lengths = [len(text) for text in texts]
         self._alone, self._joined = scores[: len(texts)], scores[:1] + scores[len(texts) :]
         self._from = classifier.thresholds() if scores else {}

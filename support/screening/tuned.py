@@ -175,9 +175,9 @@ def read_head(folder: Path, outputs: int) -> Any:
 
 
 def _with_adapter(folder: Path, encoder_name: str) -> tuple[Any, Any]:
-    from peft import PeftModel
-
     with _loading:
+        from peft import PeftModel
+
         encoder, tokenizer = load(encoder_name)
         merged: Any = PeftModel.from_pretrained(encoder, str(folder)).merge_and_unload()  # type: ignore[operator]
     return merged.eval(), tokenizer
@@ -189,7 +189,7 @@ def import_libraries() -> None:
     transformers imports its parts as they are asked for, and that fails where two threads ask at once: call this before the
     threads that load a model or a classifier begin.
     """
-    with contextlib.suppress(ImportError):
+    with _loading, contextlib.suppress(ImportError):
         import peft  # noqa: F401
         from transformers import BertConfig, BertModel  # noqa: F401
 
@@ -207,10 +207,17 @@ class Shared(Generic[S]):
         self._made: Tuned[S] | None = None
         self._kept: OrderedDict[bytes, S] = OrderedDict()
         self._salt = secrets.token_bytes(16)  # a digest tells nothing to anybody who has not this process
+        self._promised = False
         self.problem: str | None = None
 
-    def get(self) -> Tuned[S] | None:
-        """The classifier, loaded where it was not yet; None where it cannot be."""
+    def promise(self) -> None:
+        """Another thread will call `warm`: who cannot wait for it does not."""
+        self._promised = True
+
+    def get(self, *, wait: bool = True) -> Tuned[S] | None:
+        """The classifier, loaded where it was not yet; None where it cannot be, or is promised and `wait` is False."""
+        if self._promised and not wait and self._made is None:
+            return None
         with self._lock:
             if self._made is None and self.problem is None:
                 try:
@@ -224,9 +231,9 @@ class Shared(Generic[S]):
         """Load now, so that nobody waits for it."""
         self.get()
 
-    def scores(self, texts: Sequence[str]) -> list[S] | None:
-        """Of `texts`, in their order; None where the classifier cannot be used. Never raises."""
-        made = self.get()
+    def scores(self, texts: Sequence[str], *, wait: bool = True) -> list[S] | None:
+        """Of `texts`, in their order; None where the classifier cannot be used, or not yet (`get`). Never raises."""
+        made = self.get(wait=wait)
         if made is None:
             return None
         keys = [hashlib.blake2b(text.encode("utf-8", "replace"), key=self._salt).digest() for text in texts]

@@ -25,6 +25,19 @@ def test_signs_of_life_then_words(scripted):
     assert engine.describe()["status"] == "ready"
 
 
+def test_loading_waits_for_its_turn(scripted):
+    turn, asked = threading.Event(), threading.Event()
+
+    def load():
+        asked.set()
+        return scripted("Hello.")
+
+    engine = BackgroundEngine(load, after=turn)
+    assert not asked.wait(0.2) and engine.describe()["status"] == "loading"
+    turn.set()
+    assert "".join(engine.stream(*ASK, threading.Event())) == "Hello."
+
+
 def test_stop_ends_the_wait():
     never = threading.Event()
     engine = BackgroundEngine(lambda: never.wait(30))

@@ -152,6 +152,7 @@ def test_a_new_rule_is_found(tmp_path):
         {"pattern": "some .+ words"},
         {"pattern": "really (very {1,9}){1,9}"},
         {"pattern": r"\w\w\w"},
+        {"pattern": "some (?<!many|few) words"},
         {"pattern": "a"},
         {"pattern": "want {no_such_group}"},
         {"unless": ["no_such_guard"]},

@@ -2,8 +2,9 @@
 
 import pytest
 
-from support.screening import Assessment, assess
+from support.screening import Assessment, assess, classifier
 from support.screening.state import QUIET_TURNS
+from support.screening.tuned import ClassifierError, Shared
 
 HELP = {"role": "assistant", "content": "I am glad that you wrote this. You can call 988 now."}
 
@@ -26,6 +27,22 @@ def test_the_newest_message_decides_when_it_is_the_highest():
     found = assess(users("I feel so sad", "I'm going to kill myself tonight"))
     assert (found.level, found.category, found.carried, found.newest_level) == (3, "suicide", False, 3)
     assert "suicide.intent" in found.evidence
+
+
+def test_help_in_the_worst_moment_does_not_wait_for_a_classifier_that_loads(monkeypatch):
+    asked = []
+
+    def load(encoder):
+        asked.append(encoder)
+        raise ClassifierError("It cannot be loaded.")
+
+    loads = Shared("test classifier", load)
+    loads.promise()
+    monkeypatch.setattr(classifier, "shared", loads)
+    assert assess(users("I'm going to kill myself tonight")).level == 3
+    assert not asked
+    assess(users("I want to kill myself"))  # of level 2 by the rules: the classifier may know better, or that it is 3
+    assert asked
 
 
 def test_distress_does_not_stay():
