@@ -113,12 +113,12 @@ def countries() -> list[tuple[str, str]]:
 
 
 def emergency_numbers(country: str) -> list[str]:
-    """Emergency numbers as dialled; empty where the country is unknown."""
+    """Emergency numbers as dialled, an ambulance's first; empty where the country is unknown."""
     return list(_countries()[resolve(country)]["emergency"])
 
 
 def emergency_number(country: str) -> str:
-    """The emergency numbers in a sentence: "110 or 119"; words where the country is unknown."""
+    """The emergency numbers in a sentence: "119 or 110"; words where the country is unknown."""
     return " or ".join(emergency_numbers(country)) or EMERGENCY_IN_WORDS
 
 

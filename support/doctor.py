@@ -81,8 +81,8 @@ def _weights_and_access(choice: ModelChoice, settings: Settings) -> tuple[float,
     """Number of weights (0 where unknown), and whether the model may be fetched."""
     if choice.embedded and embedded.wheel_file():
         return embedded.WEIGHTS, Check("access", True, "The embedded model is installed and needs no token.")
-    if Path(choice.model).is_dir():
-        return 0, Check("access", True, f"{choice.model} is a folder on this machine.")
+    if Path(choice.model).expanduser().exists():
+        return 0, Check("access", True, f"{choice.model} is on this machine.")
     has_token = bool(settings.hf_token)
     hub = HfApi(token=settings.hf_token or None)
     try:

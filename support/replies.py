@@ -26,7 +26,7 @@ TEXTS = {
 }  # fmt: skip
 WORDINGS = {"ai", "barriers", "grounding", "human"}
 BARRIERS = {"cost", "privacy", "police", "words", "not_bad_enough", "did_not_help", "only_talk_here"}
-WAYS = {"call", "text", "website"}
+WAYS = {"call": "call {0}", "text": "text {0}", "website": "website"}  # what a link says; {0}: the number
 LAST_RESORT = (
     "If your life may be in danger, call {emergency} now. You can also talk to a person: {lines}\n\n"
     "I am an AI, and my fuller answers could not be loaded."
@@ -193,8 +193,11 @@ def _fault_in(texts: Any) -> str:
     wrong = [name for name in TEXTS if not _text(texts[name])] + [n for n in WORDINGS if not _wordings(texts[n])]
     if wrong:
         return f"{', '.join(sorted(wrong))}: must be a text, or a list of texts where there are several wordings"
-    if not isinstance(texts["ways"], dict) or not all(_text(texts["ways"].get(way)) for way in WAYS):
-        return "ways: needs call, text and website"
+    ways = texts["ways"]
+    if not isinstance(ways, dict) or not all(
+        _text(ways.get(way)) and ("{0}" in ways[way]) == ("{0}" in WAYS[way]) for way in WAYS
+    ):
+        return "ways: needs call and text, each with {0} for the number, and website"
     barriers = texts["barrier_choices"]
     if (
         not isinstance(barriers, dict)
@@ -244,7 +247,7 @@ def _filled(
     emergency = " / ".join(crisis_lines.emergency_numbers(country))
     values = {
         "emergency": emergency or texts.get("emergency_in_words", crisis_lines.EMERGENCY_IN_WORDS),
-        "lines": _lines(country, most_lines, texts.get("ways", {})),
+        "lines": _lines(country, most_lines, texts.get("ways", WAYS)),
         **(values or {}),
     }
     for name, value in values.items():
@@ -260,11 +263,11 @@ def _lines(country: str, most: int, ways: dict[str, str]) -> str:
 def _line(line: dict[str, Any], words: dict[str, str]) -> str:
     ways = []
     if line["dial"]:
-        ways.append(f"[{words.get('call', 'call')} {line['dial']}]({line['tel']})")
+        ways.append(f"[{words['call'].replace('{0}', line['dial'])}]({line['tel']})")
     if line["sms"]:
-        ways.append(f"[{words.get('text', 'text')} {line['sms']}]({line['sms_link']})")
+        ways.append(f"[{words['text'].replace('{0}', line['sms'])}]({line['sms_link']})")
     if line["url"]:
-        ways.append(f"[{words.get('website', 'website')}]({line['url']})")
+        ways.append(f"[{words['website']}]({line['url']})")
     hours = f", {line['hours']}" if line["hours"] else ""
     return f"**{line['name']}**: {', '.join(ways)}{hours}"
 

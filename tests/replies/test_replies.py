@@ -159,7 +159,8 @@ def test_a_broken_file_still_gives_words(broken, content):
         ("barriers", "one wording, not a list", "barriers"),
         ("ai", [], "ai"),
         ("question", None, "question"),
-        ("ways", {"call": "call"}, "ways"),
+        ("ways", {"call": "call {0}"}, "ways"),
+        ("ways", {"call": "call", "text": "text {0}", "website": "website"}, "ways"),
         ("barrier_choices", {"cost": {"say": "x", "answer": "y"}}, "barrier_choices"),
     ],
 )
@@ -180,6 +181,11 @@ def test_a_slip_in_a_category_names_it(broken):
 
 LANGUAGES = list(languages())
 OTHER = [code for code in LANGUAGES if code != "en"]
+
+
+def test_a_number_keeps_its_order_in_arabic():
+    """From right to left, "116 123" would stand as "123 116"."""
+    assert "\u2066116 123\u2069](tel:116123)" in replies.crisis(2, "suicide", "GB", language="ar")
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
