@@ -129,19 +129,51 @@ def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Places, metrics: 
     given = [message, chatbot, country, max_new_tokens, temperature, top_p]
     shown = [message, chatbot, receipt]
 
+    nothing_new = (gr.skip(),) * len(shown)
+    writing: dict[str | None, object] = {}  # page -> its reply that is being written
+
     def talk(request: gr.Request, text: Any, earlier: Any, country: str, *params: Any) -> Iterator[tuple]:
-        earlier = _turns(earlier)
-        chat = [*earlier, {"role": "user", "content": text if isinstance(text, str) else ""}]
-        yield gr.Textbox(value="", submit_btn=False, stop_btn=True), [*chat, _sign_of_life(engine, chat)], {}
-        place, sampling = engine.for_visitor(f"page {request.session_hash}"), GenerationParams.clamped(*params)
-        replied = conversation.respond(text, earlier, country, engine=place, params=sampling)
-        seen = None
-        for reply in metrics.counted(replied):
-            turn = _shown(reply) if reply.text else _sign_of_life(engine, chat, reply.receipt["queue"])
-            # Nothing again that stands there: it could reach the page after Stop, and would stand there for good.
-            yield (gr.skip(), [*chat, turn], _why(reply)) if turn != seen else (gr.skip(),) * 3
-            seen = turn
-        yield _ready_to_send(), gr.skip(), gr.skip()
+        page, mine = request.session_hash, object()
+        said = text if isinstance(text, str) else ""
+        if page in writing and not said.strip():  # Enter in an empty box
+            yield nothing_new
+            return
+        writing[page] = mine  # in the place of one that is still being written: what is sent meanwhile may be urgent
+        try:
+            earlier = _turns(earlier)
+            chat = [*earlier, {"role": "user", "content": said}]
+            yield gr.Textbox(value="", submit_btn=False, stop_btn=True), [*chat, _sign_of_life(engine, chat)], {}
+            place, sampling = engine.for_visitor(f"page {page}"), GenerationParams.clamped(*params)
+            seen = None
+            for reply in metrics.counted(conversation.respond(text, earlier, country, engine=place, params=sampling)):
+                if writing.get(page) is not mine:
+                    yield nothing_new
+                    return
+                turn = _shown(reply) if reply.text else _sign_of_life(engine, chat, reply.receipt["queue"])
+                # Nothing again that stands there: it could reach the page after Stop, and would stand there for good.
+                yield (gr.skip(), [*chat, turn], _why(reply)) if turn != seen else nothing_new
+                seen = turn
+            yield _ready_to_send(), gr.skip(), gr.skip()
+        finally:
+            if writing.get(page) is mine:
+                del writing[page]
+
+    def stopped(request: gr.Request, chat: Any) -> tuple:
+        writing.pop(request.session_hash, None)
+        return _ready_to_send(), _turns(chat)
+
+    def undone(request: gr.Request, event: gr.UndoData, chat: Any) -> tuple:
+        writing.pop(request.session_hash, None)
+        turns = _turns(chat)
+        return _ready_to_send(value=turns[event.index]["content"]), turns[: event.index]
+
+    def cleared(request: gr.Request) -> tuple:
+        writing.pop(request.session_hash, None)
+        return _ready_to_send(), {}
+
+    def deleted(request: gr.Request) -> tuple:
+        writing.pop(request.session_hash, None)
+        return _ready_to_send(value=""), [], {}
 
     def retry(request: gr.Request, event: gr.RetryData, chat: Any, country: str, *params: Any) -> Iterator[tuple]:
         turns = _turns(chat)
@@ -171,7 +203,7 @@ def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Places, metrics: 
         "preprocess": False,
     }
     answers = [
-        message.submit(talk, given, shown, js=_with_country(2), **private),
+        message.submit(talk, given, shown, js=_with_country(2), trigger_mode="multiple", **private),
         chatbot.retry(retry, given[1:], shown, js=_with_country(1), **private),
         chatbot.edit(edit, given[1:], shown, js=_with_country(1), **private),
         *(button.click(talk, given, shown, js=_with_country(2, says=button.elem_id), **private) for button in openers),
@@ -186,11 +218,14 @@ def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Places, metrics: 
         None, receipt, None, js="(receipt) => setTimeout(showReceipt, 100, receipt)"
     )  # what is closed is not in the page
     # Cancelling closes respond's iterator, and that ends the model's writing within one token.
-    message.stop(_stopped, chatbot, [message, chatbot], cancels=answers, **{**private, "queue": False})
-    chatbot.undo(_undone, chatbot, [message, chatbot], **{**private, "queue": False})
-    chatbot.clear(
-        lambda: (_ready_to_send(), {}), None, [message, receipt], cancels=answers, **{**private, "queue": False}
-    )
+    at_once: dict[str, Any] = {**private, "queue": False}
+    message.stop(stopped, chatbot, [message, chatbot], cancels=answers, **at_once)
+    chatbot.undo(undone, chatbot, [message, chatbot], cancels=answers, **at_once)
+    chatbot.clear(cleared, None, [message, receipt], cancels=answers, **at_once)
+    everything = gr.Button(
+        visible="hidden", elem_id="clear-chat"
+    )  # pressed by "Delete everything", on the page of the data
+    everything.click(deleted, None, shown, cancels=answers, **at_once)
 
 
 def _endpoints(settings: Settings, engine: engines.Places, metrics: Metrics) -> None:
@@ -292,19 +327,8 @@ def _turns(chat: Any) -> list:
     return [turn for turn in turns if turn["role"] == "user" or not SIGN_OF_LIFE.fullmatch(turn["content"])]
 
 
-def _ready_to_send() -> gr.Textbox:
-    return gr.Textbox(submit_btn=WORDS("chat.send"), stop_btn=False)
-
-
-def _stopped(chat: Any) -> tuple[gr.Textbox, list]:
-    return _ready_to_send(), _turns(chat)
-
-
-def _undone(event: gr.UndoData, chat: Any) -> tuple[gr.Textbox, list]:
-    turns = _turns(chat)
-    return gr.Textbox(value=turns[event.index]["content"], submit_btn=WORDS("chat.send"), stop_btn=False), turns[
-        : event.index
-    ]
+def _ready_to_send(**value: str) -> gr.Textbox:
+    return gr.Textbox(**value, submit_btn=WORDS("chat.send"), stop_btn=False)
 
 
 def _why(reply: Reply) -> dict[str, Any]:

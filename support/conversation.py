@@ -78,7 +78,8 @@ def assess(message: Any, history: Any) -> Assessment:
     Raises:
         BadRequest: message or history is malformed.
     """
-    return screening.assess([*read_history(history), Message(role="user", content=_text(message, "message"))])
+    turns = [*read_history(history), Message(role="user", content=_text(message, "message"))]
+    return screening.assess(turns[-MAX_TURNS:])
 
 
 def _answer(message: Any, history: Any, country: str, engine: Engine, params: GenerationParams) -> Iterator[Reply]:
@@ -91,7 +92,7 @@ def _answer(message: Any, history: Any, country: str, engine: Engine, params: Ge
         turns, bad_history = read_history(history), ""
     except BadRequest as bad:  # the message is screened all the same: help does not depend on a well-formed call
         turns, bad_history = [], str(bad)
-    turns = [*turns, Message(role="user", content=text)]
+    turns = [*turns, Message(role="user", content=text)][-MAX_TURNS:]
 
     assessment = screening.assess(turns)
     receipt = _receipt(assessment, country)
@@ -188,7 +189,7 @@ def rules_version() -> str:
 
 
 def read_history(history: Any) -> list[Message]:
-    """The turns of a history that a page or a program sent, as plain text, the newest MAX_TURNS of them.
+    """The turns of a history that a page or a program sent, as plain text.
 
     Raises:
         BadRequest: it is not a list of user and assistant turns.
@@ -202,7 +203,7 @@ def read_history(history: Any) -> list[Message]:
         if not isinstance(turn, dict) or turn.get("role") not in ("user", "assistant"):
             raise BadRequest(f'history[{position}] must have the role "user" or "assistant".')
         turns.append(Message(role=turn["role"], content=_text(turn.get("content"), f"history[{position}].content")))
-    return turns[-MAX_TURNS:]
+    return turns
 
 
 def _text(content: Any, what: str) -> str:

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from support import conversation, crisis_lines, replies, screening
-from support.conversation import MAX_MESSAGE_CHARS, respond
+from support.conversation import MAX_MESSAGE_CHARS, MAX_TURNS, read_history, respond
 from support.engines import GenerationFailed, ModelUnavailable
 
 RECEIPT = {
@@ -114,6 +114,16 @@ def test_closing_the_reply_stops_the_engine(scripted):
     given = engine.pieces_given
     reply.close()
     assert engine.stopped and engine.pieces_given == given
+
+
+def test_a_very_long_chat_goes_on_and_loses_no_turn(scripted):
+    """The page numbers its turns for retry, edit and undo: all of them are read, and the newest are looked at."""
+    pair = [{"role": "user", "content": EVERYDAY}, {"role": "assistant", "content": "That sounds tiring."}]
+    history = pair * (MAX_TURNS // 2 + 5)
+    assert len(read_history(history)) == MAX_TURNS + 10
+    engine = scripted()
+    assert ask(EVERYDAY, history, engine=engine)[-1].receipt["source"] == "model"
+    assert ask(AT_RISK, history)[-1].receipt["level"] >= 2
 
 
 @pytest.mark.parametrize("message", ["", "   ", "\u200b\u200d\ufeff", "\n\t"])
