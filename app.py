@@ -188,9 +188,8 @@ def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Places, metrics: 
     def rate(event: gr.LikeData, chat: Any, before: Any) -> list:
         rating = FEEDBACK[0] if event.liked is True else event.liked
         rated = [event.index, rating]
-        if (
-            rating in FEEDBACK and rated != before
-        ):  # Gradio 6.31 sends each word of the menu twice, and "" for no rating
+        # Gradio 6.31 sends each word of the menu twice, and "" for no rating.
+        if rating in FEEDBACK and rated != before:
             metrics.rate(rating)
             gr.Info(page.words(language_of(texts_of_user(_turns(chat))))["chat.thanks"])
         return rated
@@ -211,20 +210,17 @@ def _chat(demo: gr.Blocks, settings: Settings, engine: engines.Places, metrics: 
     ]
     rated = gr.State(None)
     chatbot.like(rate, [chatbot, rated], rated, **{**private, "concurrency_limit": 1})
-    receipt.change(
-        None, receipt, None, js="(receipt) => showReceipt(receipt)"
-    )  # the help panel rises where there is risk
-    why.expand(
-        None, receipt, None, js="(receipt) => setTimeout(showReceipt, 100, receipt)"
-    )  # what is closed is not in the page
+    # The help panel rises where there is risk.
+    receipt.change(None, receipt, None, js="(receipt) => showReceipt(receipt)")
+    # Again, for what is closed is not in the page.
+    why.expand(None, receipt, None, js="(receipt) => setTimeout(showReceipt, 100, receipt)")
     # Cancelling closes respond's iterator, and that ends the model's writing within one token.
     at_once: dict[str, Any] = {**private, "queue": False}
     message.stop(stopped, chatbot, [message, chatbot], cancels=answers, **at_once)
     chatbot.undo(undone, chatbot, [message, chatbot], cancels=answers, **at_once)
     chatbot.clear(cleared, None, [message, receipt], cancels=answers, **at_once)
-    everything = gr.Button(
-        visible="hidden", elem_id="clear-chat"
-    )  # pressed by "Delete everything", on the page of the data
+    # Pressed by "Delete everything", which stands on the page of the data.
+    everything = gr.Button(visible="hidden", elem_id="clear-chat")
     everything.click(deleted, None, shown, cancels=answers, **at_once)
 
 
