@@ -3,7 +3,7 @@
     language_of(["no puedo más", "ayúdame"])  ->  "es"
 
 By script where that tells, else by the small words that stand in almost every sentence (`assets/languages.yaml`). The
-newest message counts first; one that tells nothing ("ok", "?") leaves it to those before. Knows nothing about replies.
+newest message counts first; one that tells little ("ok", "die") leaves it to those before. Knows nothing about replies.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ DEFAULT = "en"
 # Of a script's Unicode letter names, the first word. Kana stand in any Japanese sentence, Han letters in both.
 SCRIPTS = {"HIRAGANA": "ja", "KATAKANA": "ja", "HANGUL": "ko", "DEVANAGARI": "hi", "ARABIC": "ar", "CJK": "zh"}
 READ_CHARS = 2_000
+CLEAR = (
+    0.75  # of a word that no other language has: with less, "die" would make English German, and earlier messages tell
+)
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -30,11 +33,21 @@ def language_of(messages: Sequence[str]) -> str:
     Args:
         messages: the user's, oldest first.
     """
-    for message in reversed(messages):
-        found = language_by_script(message[:READ_CHARS]) or _by_words(message[:READ_CHARS])
-        if found:
+    guess = None
+    for i, message in reversed([*enumerate(messages)]):
+        if found := language_by_script(message[:READ_CHARS]):
+            return "ja" if found == "zh" and _wrote_japanese(messages[:i]) else found
+        found, lead = _by_words(message[:READ_CHARS])
+        if lead >= CLEAR:
             return found
-    return DEFAULT
+        guess = guess or found
+    return guess or DEFAULT
+
+
+def _wrote_japanese(messages: Sequence[str]) -> bool:
+    """Whether the last of `messages` that is in a script of its own is in Japanese: a word of Han letters alone may be so too."""
+    scripts = (language_by_script(message[:READ_CHARS]) for message in reversed(messages))
+    return next((script for script in scripts if script), None) == "ja"
 
 
 def languages() -> dict[str, str]:
@@ -56,17 +69,15 @@ def language_by_script(text: str) -> str | None:
     return best or None
 
 
-def _by_words(text: str) -> str | None:
-    """The language whose small words are the most; None where none or two lead."""
+def _by_words(text: str) -> tuple[str, float]:
+    """The language whose words are the most, and by how many it leads; "" where none is, or English among several."""
     known = _languages_of_words()
-    counts: dict[str, float] = {}
+    counts = dict.fromkeys((DEFAULT, ""), 0.0)
     for word in _WORD.findall(_folded(text)):
         for language in known.get(word, ()):
             counts[language] = counts.get(language, 0) + 1 / len(known[word])
-    ranked = sorted(counts.items(), key=lambda pair: -pair[1])
-    if not ranked or (len(ranked) > 1 and ranked[0][1] == ranked[1][1]):
-        return None
-    return ranked[0][0]
+    (first, most), (_, second), *_ = sorted(counts.items(), key=lambda pair: -pair[1])
+    return "" if most == second == counts[DEFAULT] else first, most - second
 
 
 @lru_cache(maxsize=1)
