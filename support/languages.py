@@ -72,7 +72,7 @@ def language_by_script(text: str) -> str | None:
 def _by_words(text: str) -> tuple[str, float]:
     """The language whose words are the most, and by how many it leads; "" where none is, or English among several."""
     known = _languages_of_words()
-    counts = dict.fromkeys((DEFAULT, ""), 0.0)
+    counts: dict[str, float] = {DEFAULT: 0, "": 0}
     for word in _WORD.findall(_folded(text)):
         for language in known.get(word, ()):
             counts[language] = counts.get(language, 0) + 1 / len(known[word])
