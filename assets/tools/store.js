@@ -21,6 +21,7 @@ const store = (() => {
   const isRow = (row) => row && typeof row === "object" && !Array.isArray(row) && Object.values(row).every(isText);
 
   return {
+    KEY,
     get: (name) => read()[name],
     set(name, value) { read(); kept[name] = value; return write(); },
     add(name, row) { read(); kept[name] = [...(kept[name] || []), row]; return write(); },

@@ -196,14 +196,22 @@
       const empty = !Object.values(values).some(Boolean);
       if (empty && isList) return;
       const kept = isList ? store.add(name, { at: today(), ...values }) : empty ? store.remove(name) : store.set(name, values);
+      before = JSON.stringify(store.get(name));
       say(form, word(kept ? "common.saved" : "common.not_saved"));
       if (isList && kept) { fill({}); list(); }
     });
-    form.addEventListener("reset-form", () => fill(isList ? {} : store.get(name) || {}));
+    // Only where another text is kept than before: what somebody is writing stays.
+    let before = JSON.stringify(store.get(name));
+    form.addEventListener("show-kept", () => {
+      const now = JSON.stringify(store.get(name));
+      if (!isList && now !== before) fill(store.get(name) || {});
+      before = now;
+    });
     form.addEventListener("input", () => say(form, ""));
     one('[data-do="delete"]', form).addEventListener("click", () => {
       if (!isList && store.get(name) && !window.confirm(word("data.delete_sure"))) return;
       if (!isList) store.remove(name);
+      before = JSON.stringify(store.get(name));
       fill({});
       say(form, word("data.deleted"));
     });
@@ -313,7 +321,7 @@
   }
   function chatText() {
     document.body.dataset.room = "chat";  // for a moment: what is not shown has no line ends
-    const turns = all("#chat .message").map((turn) =>
+    const turns = all("#chat .user.message, #chat .bot.message").map((turn) =>
       `${turn.classList.contains("user") ? "**Me**" : `**AI** (${word("data.chat_label")})`}\n\n${turn.innerText.trim()}`);
     document.body.dataset.room = "data";
     return turns.join("\n\n");
@@ -322,10 +330,10 @@
   on("export-markdown", () => download("my-data.md", `# ${word("data.title")}\n\n${sections()}\n`, "text/markdown"));
   on("export-chat", () => download("chat.md", `${chatText()}\n`, "text/markdown"));
   function showKept() {
-    all("[data-form]").forEach((form) => form.dispatchEvent(new Event("reset-form")));
+    all("[data-form]").forEach((form) => form.dispatchEvent(new Event("show-kept")));
     list(); drawMood(); showData();
   }
-  addEventListener("storage", showKept);  // another tab kept or deleted something
+  addEventListener("storage", ({ key }) => { if (key === store.KEY || key === null) showKept(); });  // another tab kept or deleted something
   one("#data-import").addEventListener("change", async (event) => {
     const file = event.target.files[0];
     if (!file) return;
@@ -338,9 +346,9 @@
   on("delete-all", () => {
     if (!window.confirm(word("data.delete_sure"))) return;
     store.clear();
-    all("[data-check]").forEach((form) => { form.reset(); say(form, ""); });
+    all("[data-check], [data-form]").forEach((form) => { form.reset(); say(form, ""); });
     ["#draft-to", "#draft-text", "#mood-note"].forEach((field) => { one(field).value = ""; });
-    all("#chat button").find((button) => /clear/i.test(button.getAttribute("aria-label") ?? button.title))?.click();
+    one("#clear-chat")?.click();
     showKept();
     say(one("#data"), word("data.deleted"));
   });

@@ -150,6 +150,21 @@ def test_stop_ends_the_writing_and_keeps_what_was_shown(open_page):
         page.get_by_text("The green armchair").nth(1).wait_for()
 
 
+def test_the_chat_is_saved_as_it_was(open_page):
+    with served(ScriptedEngine("That sounds tiring. Rest may help.")) as url:
+        page = open_page(url)
+        enter(page)
+        send(page, "I had a long day.")
+        settle(page)
+        page.locator('#bar [data-room="data"]').first.click()
+        with page.expect_download() as download:
+            page.locator('[data-do="export-chat"]').click()
+        text = download.value.path().read_text(encoding="utf-8")
+    assert text.count("**Me**") == text.count("I had a long day.") == 1
+    assert text.count("**AI**") == text.count("That sounds tiring. Rest may help.") == 1
+    assert text.index("I had a long day.") < text.index("**AI**") < text.index("That sounds tiring.")
+
+
 def test_retry_undo_edit_and_clear(app, open_page):
     page = open_page(app.url)
     enter(page)

@@ -196,6 +196,42 @@ def test_what_one_tab_deletes_another_does_not_bring_back(app_without_model, ope
     assert "sheet" not in kept(page) and len(kept(page)["mood"]) == 1
 
 
+def test_what_is_half_written_stays_whatever_another_tab_keeps(app_without_model, open_page):
+    page = open_page(app_without_model.url)
+    for name, field in (("plan", "signs"), ("thought", "thought")):
+        enter(page, name).locator(f"[name={field}]").fill(WORDS)
+    other = page.context.new_page()
+    other.goto(app_without_model.url)
+    enter(other, "mood").get_by_role("button", name="Good", exact=True).click()
+    other.evaluate("localStorage.setItem('unrelated', '1')")
+    enter(page, "mood")
+    page.wait_for_function("document.querySelectorAll('#mood-plot .point').length === 1")  # it has heard of it
+    for name, field in (("plan", "signs"), ("thought", "thought")):
+        assert enter(page, name).locator(f"[name={field}]").input_value() == WORDS
+
+
+def test_the_chat_and_the_safety_protocol_print(app_without_model, open_page):
+    page = open_page(app_without_model.url)
+    page.locator("#agree").wait_for()
+    page.emulate_media(media="print")
+    assert "116 123" in page.locator("body").inner_text() and page.locator("#agree").is_visible()
+    page.goto(f"{app_without_model.url}/safety")
+    page.emulate_media(media="print")
+    assert "Safety protocol" in page.locator("body").inner_text()
+
+
+def test_a_page_at_four_times_its_size_can_be_read(app_without_model, open_page):
+    """WCAG 2.2, 1.4.10: at 320 by 256 pixels nothing that stays in view covers the rest."""
+    page = open_page(app_without_model.url, "phone")
+    page.set_viewport_size({"width": 320, "height": 256})
+    room = enter(page, "plan")
+    field = room.locator("[name=people]")
+    field.focus()
+    box = field.bounding_box()
+    at = [box["x"] + box["width"] / 2, min(250, box["y"] + 10)]
+    assert page.evaluate("([x, y]) => document.elementFromPoint(x, y)?.name", at) == "people"
+
+
 def test_without_storage_the_page_works_and_says_that_nothing_is_kept(app_without_model, chromium):
     page = chromium.new_context(locale="en-US").new_page()
     page.add_init_script("Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('denied'); }})")
