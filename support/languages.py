@@ -21,9 +21,11 @@ DEFAULT = "en"
 # Of a script's Unicode letter names, the first word. Kana stand in any Japanese sentence, Han letters in both.
 SCRIPTS = {"HIRAGANA": "ja", "KATAKANA": "ja", "HANGUL": "ko", "DEVANAGARI": "hi", "ARABIC": "ar", "CJK": "zh"}
 READ_CHARS = 2_000
-CLEAR = (
-    0.75  # of a word that no other language has: with less, "die" would make English German, and earlier messages tell
-)
+# Lead in words with which a message decides. Not more: "ayúdame" after English is one word. Not less: "die" is English and
+# German.
+CLEAR = 0.75
+# Letters of the longest text of Han letters alone that may be Japanese: a longer one in Japanese has kana.
+HAN_WORD = 8
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -36,7 +38,7 @@ def language_of(messages: Sequence[str]) -> str:
     guess = None
     for i, message in reversed([*enumerate(messages)]):
         if found := language_by_script(message[:READ_CHARS]):
-            return "ja" if found == "zh" and _wrote_japanese(messages[:i]) else found
+            return "ja" if _is_han_word(message[:READ_CHARS]) and _wrote_japanese(messages[:i]) else found
         found, lead = _by_words(message[:READ_CHARS])
         if lead >= CLEAR:
             return found
@@ -45,9 +47,13 @@ def language_of(messages: Sequence[str]) -> str:
 
 
 def _wrote_japanese(messages: Sequence[str]) -> bool:
-    """Whether the last of `messages` that is in a script of its own is in Japanese: a word of Han letters alone may be so too."""
-    scripts = (language_by_script(message[:READ_CHARS]) for message in reversed(messages))
-    return next((script for script in scripts if script), None) == "ja"
+    """Whether the last of `messages` that is in a script of its own is in Japanese; a Han word may be in either."""
+    texts = (message[:READ_CHARS] for message in reversed(messages) if not _is_han_word(message[:READ_CHARS]))
+    return next((script for text in texts if (script := language_by_script(text))), None) == "ja"
+
+
+def _is_han_word(text: str) -> bool:
+    return language_by_script(text) == "zh" and sum(letter.isalpha() for letter in text) <= HAN_WORD
 
 
 def languages() -> dict[str, str]:
@@ -73,29 +79,36 @@ def _by_words(text: str) -> tuple[str, float]:
     """The language whose words are the most, and by how many it leads; "" where none is, or English among several."""
     known = _languages_of_words()
     counts: dict[str, float] = {DEFAULT: 0, "": 0}
-    for word in _WORD.findall(_folded(text)):
-        for language in known.get(word, ()):
-            counts[language] = counts.get(language, 0) + 1 / len(known[word])
+    for word in _WORD.findall(_small(text)):
+        having = known.get(word) or known.get(_folded(word), ())
+        for language in having:
+            counts[language] = counts.get(language, 0) + 1 / len(having)
     (first, most), (_, second), *_ = sorted(counts.items(), key=lambda pair: -pair[1])
     return "" if most == second == counts[DEFAULT] else first, most - second
 
 
 @lru_cache(maxsize=1)
 def _languages_of_words() -> dict[str, tuple[str, ...]]:
-    """Folded word -> the languages that have it."""
-    words: dict[str, list[str]] = {}
+    """Word -> the languages that have it: without accents, and as it stands in the file where that has them."""
+    words: dict[str, set[str]] = {}
     for language, entry in _table().items():
-        for word in _folded(entry.get("words", "")).split():
-            words.setdefault(word, []).append(language)
+        for word in _small(entry.get("words", "")).split():
+            words.setdefault(word, set()).add(language)
+            words.setdefault(_folded(word), set()).add(language)
     return {word: tuple(of) for word, of in words.items()}
 
 
+def _small(text: str) -> str:
+    """Small letters, each with its accent in one; the typographic apostrophe as the plain one."""
+    return unicodedata.normalize("NFKC", text.replace("\u2019", "'").casefold())
+
+
 def _folded(text: str) -> str:
-    """Small letters without accents, which many leave out; the typographic apostrophe as the plain one.
+    """Small letters without accents, which many leave out.
 
     Less than `normalise.fold`, and not that one: screening imports this module.
     """
-    letters = unicodedata.normalize("NFKD", text.replace("\u2019", "'").casefold())
+    letters = unicodedata.normalize("NFKD", text)
     return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
 

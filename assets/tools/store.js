@@ -1,5 +1,5 @@
 // What the tools keep: one object in this browser's localStorage, and nothing anywhere else.
-// {consent: "2026-11-29", wipe: true, language: "es", plan: {...}, sheet: {...}, thought: [{at, ...}], mood: [{day, value, note}], check: [{at, name, score}]}
+// {consent: "2026-11-29", wipe: true, language: "es", country: "MX", plan: {...}, sheet: {...}, thought: [{at, ...}], mood: [{day, value, note}], check: [{at, name, score}]}
 const store = (() => {
   const KEY = "support-tools";
   const LISTS = ["thought", "mood", "check"], FORMS = ["plan", "sheet"];
@@ -30,16 +30,18 @@ const store = (() => {
     clear() { kept = read().wipe ? { wipe: true } : {}; return write(); },
     size: () => [...FORMS.map((name) => (read()[name] ? 1 : 0)), ...LISTS.map((name) => (kept[name] || []).length)].reduce((a, b) => a + b, 0),
     json: () => JSON.stringify(Object.fromEntries([...FORMS, ...LISTS].filter((name) => read()[name]).map((name) => [name, kept[name]])), null, 2),
-    // Adds what is in a file that this page saved; anything else is left alone. Returns whether it was one and could be kept.
-    load(text) {
+    // Adds what is in a file that this page saved; a plan or sheet only where `mayPut(name, value)` says so. Returns whether it could
+    // be kept; null where it is no such file, which is left alone.
+    load(text, mayPut) {
       let given;
-      try { given = JSON.parse(text); } catch { return false; }
-      if (!given || typeof given !== "object" || !Object.keys(given).length) return false;
+      try { given = JSON.parse(text); } catch { return null; }
+      if (!given || typeof given !== "object" || !Object.keys(given).length) return null;
       const known = Object.entries(given).every(([name, value]) =>
         (LISTS.includes(name) && Array.isArray(value) && value.every(isRow)) || (FORMS.includes(name) && isRow(value)));
-      if (!known) return false;
+      if (!known) return null;
+      const put = Object.entries(given).filter(([name, value]) => LISTS.includes(name) || mayPut(name, value));
       read();
-      for (const [name, value] of Object.entries(given)) {
+      for (const [name, value] of put) {
         const rows = LISTS.includes(name) && new Map([...(kept[name] || []), ...value].map((row) => [JSON.stringify(row), row]));
         kept[name] = rows ? [...rows.values()] : value;
       }
@@ -48,10 +50,13 @@ const store = (() => {
   };
 })();
 
-// A language that someone chose here stands for the browser's, also for Gradio, whose scripts come after this one.
-if (store.get("language")) {
-  const chosen = { zh: "zh-CN" }[store.get("language")] ?? store.get("language");  // as Gradio names it
-  Object.defineProperty(navigator, "language", { get: () => chosen });
+// A language that someone chose here stands for the browser's, also for Gradio, whose scripts come after this one. Where nothing can
+// be kept, the choice stands in the address.
+{
+  const asked = new URLSearchParams(location.search).get("lang");
+  const known = [...document.querySelectorAll("#language option")].some(({ value }) => value === asked);
+  const chosen = known ? asked : store.get("language");
+  if (chosen) Object.defineProperty(navigator, "language", { get: () => ({ zh: "zh-CN" }[chosen] ?? chosen) });  // as Gradio names it
 }
 
 // Whether someone agreed to the first step here within seven days: the day is kept so long, and nothing else of it.

@@ -40,7 +40,7 @@
     all("#help, #bar, #tools, #reminder, gradio-app").forEach((part) => { part.lang = language; part.dir = language === "ar" ? "rtl" : "ltr"; });
     const countries = new Intl.DisplayNames([language], { type: "region" });
     all("#help-country option").forEach((option) => { option.textContent = option.value ? countries.of(option.value) : word("help.another"); });
-    list(); drawMood(); showStatus();
+    list(); drawMood(); showStatus(); showData();
   }
   const language = (navigator.language || "en").split("-")[0].toLowerCase();
   const languages = one("#language");
@@ -49,10 +49,20 @@
   languages.addEventListener("change", () => {
     const written = one("#chat .message") || all("textarea").some((box) => box.value);
     const goOn = !written || confirm(word("bar.language_anew"));
-    if (goOn && store.set("language", languages.value)) location.reload();  // Gradio reads its language once, as it begins
-    else languages.value = shown;
+    if (!goOn) { languages.value = shown; return; }
+    const address = new URL(location.href);
+    if (store.set("language", languages.value)) address.searchParams.delete("lang");
+    else address.searchParams.set("lang", languages.value);
+    // Gradio reads its language once, as it begins.
+    if (address.href === location.href) location.reload();
+    else location.replace(address);
   });
   if (language !== "en") fetch(`interface/${language}.json`).then((got) => (got.ok ? got.json() : null)).then((words) => words && speak(words, language)).catch(() => { /* English stays */ });
+
+  // --- Country: the one chosen here before stands for the browser's and the default, which the panel's script has set by now ---
+  const country = one("#help-country");
+  if ([...country.options].some(({ value }) => value === store.get("country"))) country.value = store.get("country");
+  country.addEventListener("change", () => { store.set("country", country.value); showData(); });
 
   // --- Rooms: one is shown at a time, the chat being one of them ---
   const rooms = all(".room").map((room) => room.id);
@@ -209,11 +219,12 @@
     });
     form.addEventListener("input", () => say(form, ""));
     one('[data-do="delete"]', form).addEventListener("click", () => {
-      if (!isList && store.get(name) && !window.confirm(word("data.delete_sure"))) return;
-      if (!isList) store.remove(name);
+      const isKept = !isList && store.get(name);
+      if (isKept && !confirm(word("common.delete_sure"))) return;
+      if (isKept) store.remove(name);
       before = JSON.stringify(store.get(name));
       fill({});
-      say(form, word("data.deleted"));
+      say(form, word(isKept ? "common.deleted" : "common.cleared"));
     });
   }
   function list() {
@@ -228,7 +239,12 @@
       const away = document.createElement("button");
       away.type = "button";
       away.textContent = word("common.delete");
-      away.addEventListener("click", () => { store.set("thought", records.filter((_, other) => other !== i)); list(); });
+      away.addEventListener("click", () => {
+        if (!confirm(word("common.delete_sure"))) return;
+        store.set("thought", records.filter((_, other) => other !== i));
+        list();
+        say(one("#thought"), word("common.deleted"));
+      });
       item.append(head, body, away);
       return item;
     }));
@@ -281,16 +297,20 @@
   }));
 
   // --- A message to someone ---
+  let suggested = "";  // a sentence gives way to another one; a person's own words stay
   all("[data-sentence]").forEach((button) => button.addEventListener("click", () => {
-    one("#draft-text").value = word(button.dataset.sentence, one("#draft-to").value.trim() || "…");
-    one("#draft-text").focus();
+    const field = one("#draft-text"), own = field.value.trimEnd();
+    const sentence = word(button.dataset.sentence, one("#draft-to").value.trim() || "…");
+    field.value = own && own !== suggested ? `${own}\n${sentence}` : sentence;
+    suggested = sentence;
+    field.focus();
   }));
   on("copy", async (room) => {
     const field = one("#draft-text");
     field.select();
     let copied = true;
     try { await navigator.clipboard.writeText(field.value); } catch { copied = document.execCommand("copy"); }  // a frame may forbid the first
-    say(room, copied ? word("common.copied") : word("common.not_saved"));
+    say(room, copied ? word("common.copied") : word("common.not_copied"));
   });
 
   // --- My data ---
@@ -309,7 +329,8 @@
   function showData() {
     const agreed = store.get("consent") ? word("data.consent", store.get("consent")) : "";
     const chosen = store.get("language") ? `${word("bar.language")}: ${one("#language").selectedOptions[0].text}` : "";
-    one("#data-shown").textContent = [agreed, chosen, sections()].filter(Boolean).join("\n\n") || word("common.empty");
+    const lines = store.get("country") === undefined ? "" : `${word("help.country")}: ${country.selectedOptions[0].text}`;
+    one("#data-shown").textContent = [agreed, chosen, lines, sections()].filter(Boolean).join("\n\n") || word("common.empty");
     one("#data-wipe").checked = store.get("wipe") === true;
   }
   function download(name, text, type) {
@@ -337,12 +358,19 @@
   one("#data-import").addEventListener("change", async (event) => {
     const file = event.target.files[0];
     if (!file) return;
-    const loaded = store.load(await file.text());
+    const loaded = store.load(await file.text(), mayPut);
     event.target.value = "";
     showKept();
-    say(one("#data"), loaded ? word("data.imported", store.size()) : word("data.not_imported"));
+    const what = { true: word("data.imported", store.size()), false: word("common.not_saved"), null: word("data.not_imported") };
+    say(one("#data"), what[loaded]);
   });
-  one("#data-wipe").addEventListener("change", (event) => store.set("wipe", event.target.checked));
+  // Another plan or sheet, also a half-written one, is replaced only after a yes.
+  function mayPut(name, value) {
+    const mine = store.get(name) ?? valuesOf(one(`[data-form="${name}"]`));
+    const isOther = Object.keys({ ...mine, ...value }).some((key) => String(mine[key] ?? "") !== String(value[key] ?? ""));
+    return !isOther || !Object.values(mine).some(Boolean) || confirm(word("data.import_replaces", word(`${name}.title`)));
+  }
+  one("#data-wipe").addEventListener("change", (event) => say(one("#data"), store.set("wipe", event.target.checked) ? "" : word("common.not_saved")));
   on("delete-all", () => {
     if (!window.confirm(word("data.delete_sure"))) return;
     store.clear();
@@ -357,8 +385,8 @@
     one("#direct a").href = one("#direct a").textContent = location.origin + location.pathname;
   }
 
-  // The help panel stands under the bar, however many lines the words of a language take there.
-  const bar = one("#bar");
-  new ResizeObserver(() => document.documentElement.style.setProperty("--bar-height", `${bar.offsetHeight}px`)).observe(bar);
+  // The help panel stands under the bar, however many lines the words of a language take there; on a phone only its top stays in view.
+  for (const [name, part] of [["--bar-height", one("#bar")], ["--top-height", one("#bar .top")]])
+    new ResizeObserver(() => document.documentElement.style.setProperty(name, `${part.offsetHeight}px`)).observe(part);
   enter(location.hash.slice(1));
 })();

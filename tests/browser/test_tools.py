@@ -94,8 +94,47 @@ def test_a_thought_record_is_listed_and_deleted(page):
     room.locator("summary").click()
     assert WORDS in room.locator("details p").inner_text() and "<b>again</b>" in room.locator("details p").inner_text()
     assert room.locator("[name=thought]").input_value() == ""
+    page.once("dialog", lambda dialog: dialog.dismiss())
     room.locator("details button").click()
-    assert room.locator("details").count() == 0
+    assert room.locator("details").count() == 1, "only after a yes"
+    asked = answering(page)
+    room.locator("details button").click()
+    assert room.locator("details").count() == 0 and said(room) == "This is deleted from this browser."
+    assert asked == ["Delete this from this browser? It cannot be brought back."]
+
+
+class Questions(list):
+    """What the page asks from now on; answered with yes or no."""
+
+    yes = True
+
+    def __call__(self, dialog):
+        self.append(dialog.message)
+        dialog.accept() if self.yes else dialog.dismiss()
+
+
+def answering(page, yes=True):
+    asked = Questions()
+    asked.yes = yes
+    page.on("dialog", asked)
+    return asked
+
+
+def test_what_is_deleted_is_called_what_it_is(page):
+    asked = answering(page)
+    record = enter(page, "thought")
+    record.locator("[name=thought]").fill(WORDS)
+    record.get_by_role("button", name="Delete").click()
+    assert said(record) == "The form is empty now." and record.locator("[name=thought]").input_value() == ""
+    plan = enter(page, "plan")
+    plan.locator("[name=signs]").fill(WORDS)
+    plan.get_by_role("button", name="Delete").click()
+    assert said(plan) == "The form is empty now." and not asked
+    plan.locator("[name=signs]").fill(WORDS)
+    plan.get_by_role("button", name="Save").click()
+    plan.get_by_role("button", name="Delete").click()
+    assert said(plan) == "This is deleted from this browser." and kept(page) == {}
+    assert asked == ["Delete this from this browser? It cannot be brought back."]
 
 
 def test_a_mood_is_one_point_a_day(page):
@@ -215,6 +254,12 @@ def test_the_chat_and_the_safety_protocol_print(app_without_model, open_page):
     page.locator("#agree").wait_for()
     page.emulate_media(media="print")
     assert "116 123" in page.locator("body").inner_text() and page.locator("#agree").is_visible()
+    page.emulate_media(media="screen")
+    chat(page, "I want to kill myself")
+    page.emulate_media(media="print")
+    assert page.locator("#chat .user.message").is_visible() and page.locator("#chat .bot.message").is_visible()
+    assert page.locator("#help-lines a[href^=tel]").locator("visible=true").count() > 0
+    assert not page.locator("#message").is_visible()
     page.goto(f"{app_without_model.url}/safety")
     page.emulate_media(media="print")
     assert "Safety protocol" in page.locator("body").inner_text()
@@ -230,17 +275,102 @@ def test_a_page_at_four_times_its_size_can_be_read(app_without_model, open_page)
     box = field.bounding_box()
     at = [box["x"] + box["width"] / 2, min(250, box["y"] + 10)]
     assert page.evaluate("([x, y]) => document.elementFromPoint(x, y)?.name", at) == "people"
+    page.evaluate("scrollTo(0, 700)")
+    strips = "document.elementsFromPoint(160, y).some((part) => part.closest('#help, #bar'))"
+    assert page.evaluate(f"Array.from({{length: 256}}, (_, y) => y).filter((y) => {strips})") == []
+
+
+@pytest.mark.parametrize("language", ["en", "de", "ja"])
+def test_what_has_the_focus_is_not_under_the_strips_of_a_phone(app_without_model, open_page, language):
+    """WCAG 2.2, 2.4.11, also where the words of a language take more lines."""
+    page = open_page(f"{app_without_model.url}?lang={language}", "phone")
+    page.wait_for_function(
+        "language => document.querySelector('#tools').lang === language || language === 'en'", arg=language
+    )
+    room = enter(page, "plan")
+    room.locator("button").last.focus()
+    page.keyboard.press("Shift+Tab")
+    under = """() => {
+      const field = document.activeElement, {x, y, width, height} = field.getBoundingClientRect();
+      const at = document.elementFromPoint(x + width / 2, y + height / 2);
+      return field.closest("#plan") && !(at === field || field.contains(at)) ? field.outerHTML : "";
+    }"""
+    while page.evaluate("document.activeElement.name") != "signs":
+        page.keyboard.press("Shift+Tab")
+        assert page.evaluate(under) == ""
+        # so that the next one is above what is in view
+        page.evaluate("scrollTo(0, document.activeElement.getBoundingClientRect().top + scrollY - 20)")
+
+
+def chat(page, text):
+    page.locator("#agree input").check()
+    page.locator("#agree-support input").check()
+    page.locator("#start:not([disabled])").click()
+    page.locator("#message textarea").fill(text)
+    page.keyboard.press("Enter")
+    page.locator("#chat .bot.message").wait_for()
 
 
 def test_without_storage_the_page_works_and_says_that_nothing_is_kept(app_without_model, chromium):
     page = chromium.new_context(locale="en-US").new_page()
-    page.add_init_script("Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('denied'); }})")
+    page.add_init_script(NO_STORAGE)
     page.goto(app_without_model.url)
     room = enter(page, "plan")
     room.locator("[name=signs]").fill(WORDS)
     room.get_by_role("button", name="Save").click()
     assert "keeps nothing" in said(room)
+    data = enter(page, "data")
+    data.locator("#data-wipe").check()
+    assert "keeps nothing" in data.locator("> .said").inner_text()
+    load(page, {"mood": [{"day": "2026-01-01", "value": 3, "note": ""}]}, until="keeps nothing")
+    page.locator("#help-country").select_option("MX")
+    page.reload()
+    page.wait_for_function("document.querySelector('#help-country').value === 'GB'")
     page.context.close()
+
+
+NO_STORAGE = "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('denied'); }})"
+
+
+def test_without_storage_the_chosen_language_stands_in_the_address(app_without_model, open_page):
+    page = open_page("about:blank")
+    page.add_init_script(NO_STORAGE)
+    page.goto(f"{app_without_model.url}#plan")
+    for language, title in (("es", "Plan de seguridad"), ("zh", "安全计划"), ("en", "Safety plan")):
+        page.locator("#language").select_option(language)
+        page.wait_for_url(f"**/?lang={language}#plan")
+        page.get_by_role("heading", name=title).wait_for()
+        assert page.locator("#language").input_value() == language
+    page.goto(f"{app_without_model.url}?lang=xx")
+    assert page.locator("#language").input_value() == "en" and not page.faults
+
+
+def test_a_kept_language_takes_the_place_of_the_address(app_without_model, open_page):
+    page = open_page(f"{app_without_model.url}?lang=es#plan")
+    page.get_by_role("heading", name="Plan de seguridad").wait_for()
+    page.locator("#language").select_option("de")
+    page.get_by_role("heading", name="Notfallplan").wait_for()
+    assert "lang=" not in page.url and kept(page)["language"] == "de"
+
+
+def test_the_chosen_country_stays(app_without_model, open_page):
+    page = open_page(app_without_model.url)
+    shown = page.locator("#help-lines .help-lines").locator("visible=true")
+    assert shown.get_attribute("data-country") == "GB" and "country" not in kept(page), "the default"
+    page.locator("#help-country").select_option("MX")
+    page.reload()
+    assert shown.get_attribute("data-country") == "MX"
+    page.locator("#language").select_option("es")
+    page.get_by_role("heading", name="¿Necesitas ayuda ahora?").wait_for()
+    assert shown.get_attribute("data-country") == "MX"
+    data = enter(page, "data")
+    assert "Tu país: México" in data.locator("#data-shown").inner_text()
+    answering(page)
+    data.locator('[data-do="delete-all"]').click()
+    assert kept(page) == {}
+    page.locator("#help-country").select_option("")  # another country: a choice as well
+    page.reload()
+    assert shown.get_attribute("data-country") == ""
 
 
 def test_a_draft_takes_the_name(page):
@@ -248,6 +378,60 @@ def test_a_draft_takes_the_name(page):
     room.locator("#draft-to").fill("Sam")
     room.locator(".sentence").nth(1).click()
     assert room.locator("#draft-text").input_value().startswith("Hi Sam, could you call me")
+    room.locator(".sentence").nth(0).click()
+    assert room.locator("#draft-text").input_value().startswith("Hi Sam, I have not been"), "one gives way to another"
+
+
+def test_a_suggested_sentence_replaces_no_words_of_ones_own(page):
+    room = enter(page, "draft")
+    text = room.locator("#draft-text")
+    text.fill(WORDS)
+    room.locator(".sentence").nth(1).click()
+    assert text.input_value().startswith(f"{WORDS}\nHi …, could you call me")
+    text.fill("")
+    room.locator(".sentence").nth(1).click()
+    text.press("End")
+    text.press_sequentially(" Please.")
+    room.locator(".sentence").nth(2).click()
+    first, second = text.input_value().split("\n")
+    assert first.endswith("with this. Please.") and second.startswith("Hi …, there is something")
+
+
+def test_a_copy_that_fails_says_so(page):
+    page.evaluate("navigator.clipboard.writeText = () => Promise.reject(); document.execCommand = () => false")
+    room = enter(page, "draft")
+    room.locator("#draft-text").fill(WORDS)
+    room.get_by_role("button", name="Copy").click()
+    page.wait_for_function("document.querySelector('#draft .said').textContent.startsWith('Could not copy.')")
+
+
+def load(page, content, until):
+    page.evaluate("document.querySelector('#data > .said').textContent = ''")
+    page.locator("#data-import").set_input_files(
+        {"name": "x.json", "mimeType": "application/json", "buffer": json.dumps(content).encode()}
+    )
+    page.wait_for_function("text => document.querySelector('#data > .said').textContent.includes(text)", arg=until)
+
+
+def test_a_file_replaces_another_plan_only_after_a_yes(page):
+    plan, mood = {"signs": "from the file"}, [{"day": "2026-01-01", "value": 3, "note": ""}]
+    written = enter(page, "plan").locator("[name=signs]")
+    written.fill(WORDS)
+    page.locator("#plan").get_by_role("button", name="Save").click()
+    enter(page, "sheet").locator("[name=what]").fill("half-written")
+    enter(page, "data")
+    asked = answering(page, yes=False)
+    load(page, {"plan": plan, "sheet": {"what": "from the file"}, "mood": mood}, until="2 entries")
+    assert [question.partition(":")[0] for question in asked] == ["Safety plan", "Sheet for a helper"]
+    assert kept(page)["plan"]["signs"] == written.input_value() == WORDS
+    assert kept(page)["mood"] == mood and "sheet" not in kept(page), "the lists are added"
+    assert page.locator("#sheet-what").input_value() == "half-written"
+
+    load(page, {"plan": kept(page)["plan"]}, until="2 entries")
+    assert len(asked) == 2, "the same one is no other one"
+    asked.yes = True
+    load(page, {"plan": plan}, until="2 entries")
+    assert kept(page)["plan"] == plan and written.input_value() == "from the file"
 
 
 def test_what_is_kept_survives_and_is_shown_exported_imported_and_deleted(app_without_model, open_page):
