@@ -21,12 +21,12 @@ DEFAULT = "en"
 # Of a script's Unicode letter names, the first word. Kana stand in any Japanese sentence, Han letters in both.
 SCRIPTS = {"HIRAGANA": "ja", "KATAKANA": "ja", "HANGUL": "ko", "DEVANAGARI": "hi", "ARABIC": "ar", "CJK": "zh"}
 READ_CHARS = 2_000
-# Lead in words with which a message decides. Not more: "ayúdame" after English is one word. Not less: "die" is English and
-# German.
+# Lead in words with which a message decides. Not more: "ayúdame" after English is one word. Not less: "die" is English
+# and German.
 CLEAR = 0.75
 # Letters of the longest text of Han letters alone that may be Japanese: a longer one in Japanese has kana.
 HAN_WORD = 8
-_WORD = re.compile(r"[^\W\d_]+")
+_WORD = re.compile(r"(?:[^\W\d_]|[\u0300-\u036f])+")  # letters and loose accents
 
 
 def language_of(messages: Sequence[str]) -> str:
@@ -90,12 +90,12 @@ def _by_words(text: str) -> tuple[str, float]:
 @lru_cache(maxsize=1)
 def _languages_of_words() -> dict[str, tuple[str, ...]]:
     """Word -> the languages that have it: without accents, and as it stands in the file where that has them."""
-    words: dict[str, set[str]] = {}
+    words: dict[str, list[str]] = {}
     for language, entry in _table().items():
         for word in _small(entry.get("words", "")).split():
-            words.setdefault(word, set()).add(language)
-            words.setdefault(_folded(word), set()).add(language)
-    return {word: tuple(of) for word, of in words.items()}
+            for form in {word, _folded(word)}:
+                words.setdefault(form, []).append(language)
+    return {word: tuple(dict.fromkeys(of)) for word, of in words.items()}
 
 
 def _small(text: str) -> str:
