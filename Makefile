@@ -1,7 +1,8 @@
 # make run    installs into .venv, then serves the app on PORT (7860)
 # make test   installs what tests need, then runs every test
 # make lint   ruff and pyright      make bench  ratios, as tables      make clean  removes .venv
-# make figures    measures screening, gate, replies and speed, and writes model_card/ and README's figures
+# make figures    measures screening, gate, replies and speed, and writes model_card/ and README's figures; what it leaves out
+#                 stands above its rule
 # make results    the same, after training and evaluating       DATA=train.csv: a copy of the dataset, else from the Hub
 #
 # PYTHON=...       another Python than the first of 3.10-3.12 found
@@ -53,8 +54,9 @@ results: $(VENV)/dev.done
 	  --run $(RESULTS)/sweep/seed.json --out $(RESULTS)/cost >/dev/null
 	@$(MAKE) figures
 
-# Not here: benchmarks.training, which needs requirements-bench.txt. EVERYDAY=rows.jsonl: text that is not ours to copy, as
-# `support.screening report` reads it; without it the figure from the last time stays.
+# Not here, so that the figures from the last time stay: benchmarks.training and benchmarks.serving, which need
+# requirements-bench.txt and half an hour; safety/read.json, for which somebody reads replies; and, without it, the figure of
+# EVERYDAY=rows.jsonl, text that is not ours to copy, as `support.screening report` reads it.
 figures: $(VENV)/dev.done
 	@mkdir -p outputs
 	@cat $(filter-out %third.jsonl,$(wildcard tests/screening/frozen/*.jsonl)) > outputs/frozen.jsonl

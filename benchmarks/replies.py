@@ -5,9 +5,12 @@
     python -m benchmarks.replies --again replies.jsonl                 judge those again, after a change of the gate
     python -m benchmarks.replies --json replies.json                   and the counts as a file, for the model card and README
 
-Messages are the classifier's English examples, each once. A reply is written whole, many in one batch, and then goes through
-`respond` as if it were being written: what the person would see counts. A message at risk gets a fixed reply there and no
-model is asked; so the gate's verdict on what the model would have said is counted beside it.
+Messages are the classifier's English examples, each once. It has learned most of them, so that screening catches more here than
+of words that it has never met; what the gate does with the replies is not touched by that.
+
+A reply is written whole, many in one batch, and then goes through `respond` as if it were being written: what the person
+would see counts. A message at risk gets a fixed reply there and no model is asked; so the gate's verdict on what the model
+would have said is counted beside it.
 """
 
 from __future__ import annotations

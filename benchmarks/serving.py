@@ -173,9 +173,9 @@ class Watched:
         self.ended = time.perf_counter()
 
 
-def through_the_app(engine: Watched, url: str) -> dict[str, float]:
+def through_the_app(engine: Watched, url: str) -> dict[str, float | None]:
     """What screening, gate, Gradio and its client add to one reply: the share of the time that is the engine's, and the
-    milliseconds before it is asked and after its first sentence is there."""
+    milliseconds before it is asked and after its first sentence is there; and of how many replies each is the median."""
     client = Client(url, verbose=False, analytics_enabled=False)
     client.predict(QUESTIONS[0], [], "US", api_name="/chat")  # what loads at the first message
     shares: list[float] = []
@@ -188,8 +188,14 @@ def through_the_app(engine: Watched, url: str) -> dict[str, float]:
         end = time.perf_counter()
         if job.result()[1]["source"] == "model":  # a reply that the gate replaced ends before the engine does
             shares.append((engine.ended - engine.asked) / (end - start))
-            added.append((engine.asked - start + shown - engine.sentence) * 1000)
-    return {"ratio": statistics.median(shares), "ms": statistics.median(added), "replies": len(shares)}
+            if engine.sentence:  # a reply of one sentence has no end that is known before its own
+                added.append((engine.asked - start + shown - engine.sentence) * 1000)
+    return {
+        "ratio": statistics.median(shares),
+        "ms": statistics.median(added) if added else None,
+        "replies": len(shares),
+        "first sentences": len(added),
+    }
 
 
 def soak(url: str, minutes: float) -> dict[str, float]:
@@ -285,6 +291,10 @@ def table(found: dict[str, Any]) -> str:
     for name, ratio in ratios(found).items():
         value = "not there" if ratio["value"] is None else f"{ratio['value']:.3g}"
         lines.append(f"{name:<44}{value:>10}   {ratio['bar']}")
+    through = found["through the app"]
+    lines.append(
+        f"through the app: medians of {through['replies']} replies, {through['first sentences']} first sentences"
+    )
     lines.append("{replies} replies in {minutes:g} minutes of the soak".format(**found["soak"]))
     return "\n".join(lines)
 

@@ -27,9 +27,13 @@ def begin(recipe: Recipe, data: dict[str, str], resume: bool) -> str | None:
     """The folder to go on from, or None to begin. Notes in the output what is being trained, so that `--resume` can tell.
 
     Raises:
-        TrainingError: going on would mix two runs, or beginning would write over an unfinished one.
+        TrainingError: going on would mix two runs, or beginning would write over an unfinished or a finished one.
     """
     output, note = Path(recipe.output), Path(recipe.output) / UNFINISHED
+    if (output / RUN).exists() and not note.exists():
+        raise TrainingError(
+            f"{output} holds a finished run; publish it with training.publish, choose another --output, or delete it."
+        )
     settings = {**recipe.shareable(), "data": data}
     if resume and recipe.publish_to and not written(output):
         from training.publish import fetch_checkpoint  # which needs this file
@@ -47,7 +51,8 @@ def begin(recipe: Recipe, data: dict[str, str], resume: bool) -> str | None:
     if resume:
         log.info("%s holds no checkpoint; beginning.", output)
     output.mkdir(parents=True, exist_ok=True)
-    (output / RUN).unlink(missing_ok=True)  # of an adapter that will be written over, and so is its evaluation
+    # Of a run that did not end well: its adapter will be written over, and so is its evaluation.
+    (output / RUN).unlink(missing_ok=True)
     shutil.rmtree(output / "evaluation", ignore_errors=True)
     note.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     return None
@@ -71,8 +76,34 @@ def finish(output: Path) -> None:
     (output / UNFINISHED).unlink()
 
 
+def ended(checkpoint: str) -> bool:
+    """Whether the run was over when it wrote `checkpoint`: all steps taken, or stopped early."""
+    state = _state(checkpoint)
+    stopping = state["stateful_callbacks"]["EarlyStoppingCallback"]
+    used_up = stopping["attributes"]["early_stopping_patience_counter"] >= stopping["args"]["early_stopping_patience"]
+    return state["global_step"] >= state["max_steps"] or used_up
+
+
+def best_of(checkpoint: str) -> Path:
+    """The folder with the best adapter of the run that wrote `checkpoint`, beside it.
+
+    Raises:
+        TrainingError: it is not there any more.
+    """
+    best = Path(checkpoint).with_name(Path(_state(checkpoint)["best_model_checkpoint"] or checkpoint).name)
+    if not (best / "adapter_model.safetensors").exists():
+        raise TrainingError(
+            f"The run had ended, but {best}, its best adapter, is gone; train again in another --output."
+        )
+    return best
+
+
 def tokens_seen(checkpoint: str | None) -> float:
     """Tokens without padding that a run had trained on when it wrote `checkpoint`."""
     if not checkpoint:
         return 0
-    return json.loads((Path(checkpoint) / "trainer_state.json").read_text(encoding="utf-8"))["num_input_tokens_seen"]
+    return _state(checkpoint)["num_input_tokens_seen"]
+
+
+def _state(checkpoint: str) -> dict[str, Any]:
+    return json.loads((Path(checkpoint) / "trainer_state.json").read_text(encoding="utf-8"))

@@ -6,9 +6,9 @@
 
 The local models are those that the app would serve, loaded as it loads them (MODEL_ID, QUANTIZATION and so on count). Each
 question of the test split is asked once. What a model says is measured raw, and as the product shows it: screened and gated.
-Writes results.json, results.md, results.png and samples.md. Answers are kept in --work as they come: killed on the way, the
-same command goes on. Without a judge the report says "not judged". With LANGSMITH_API_KEY set, the same values are uploaded
-as experiments.
+Writes results.json, results.md, results.png and samples.md, into the adapter's folder `evaluation` where nothing else is named.
+Answers are kept in --work as they come: killed on the way, the same command goes on. Without a judge
+the report says "not judged". With LANGSMITH_API_KEY set, the same values are uploaded as experiments.
 
 Knows nothing about training.
 """
@@ -31,6 +31,8 @@ from training import TrainingError
 from training.evaluation import endpoints, judge, measures, report, tracking
 from training.evaluation.answers import kept
 from training.evaluation.systems import System, digest, local, read_test, remote, with_base_of
+
+RESULTS = Path("outputs/evaluation/results")
 
 
 def judged(judge_at: endpoints.Endpoint, systems: Sequence[System], reference: str, work: Path) -> dict[str, Any]:
@@ -77,11 +79,18 @@ def main() -> None:
     )
     parser.add_argument("--reference", default="base", help="what the judge compares the others with (default base)")
     parser.add_argument("--questions", type=int, default=150, help="of the test split; 0: all (default 150)")
-    parser.add_argument("--out", type=Path, default=Path("outputs/evaluation/results"), help="folder for the results")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help=f"folder for the results (default: ADAPTER/evaluation, where training.publish looks; else {RESULTS})",
+    )
     parser.add_argument(
         "--work", type=Path, default=Path("outputs/evaluation"), help="folder for answers, kept as they come"
     )
     options = parser.parse_args()
+    # A Hub id is no folder, and then there is nothing beside which the results could lie.
+    beside = options.adapter and Path(options.adapter).is_dir()
+    options.out = options.out or (Path(options.adapter) / "evaluation" if beside else RESULTS)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         asked = dict(endpoints.read(text) for text in options.endpoint)

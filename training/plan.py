@@ -183,7 +183,10 @@ def shape_of(base_model: str) -> Shape:
 
 
 def tokens_of(recipe: Recipe) -> int:
-    """Tokens that a run reads, all epochs: of the prepared data where it is there, else of ROWS rows of the dataset."""
+    """Tokens that a run reads, all epochs: of the prepared data where it is there, else of ROWS rows of the dataset.
+
+    Where the recipe draws some of the rows, that share of them.
+    """
     prompt = len(SYSTEM_PROMPT.split()) * TOKENS_OF_A_WORD
     path = Path(recipe.data) / "train.jsonl"
     if path.exists():
@@ -195,7 +198,8 @@ def tokens_of(recipe: Recipe) -> int:
     if recipe.max_steps > 0:
         step = recipe.batch_size * recipe.gradient_accumulation
         return int(sum(lengths) / len(lengths) * step * recipe.max_steps)
-    return int(sum(lengths) * recipe.epochs)
+    share = min(1, recipe.rows / len(lengths)) if recipe.rows else 1
+    return int(sum(lengths) * share * recipe.epochs)
 
 
 def changes(shape: Shape, recipe: Recipe, room: float, cpu: bool = False) -> list[str]:

@@ -100,6 +100,11 @@ def _evaluation_of(folder: Path) -> card.Results | None:
     """What `training.evaluate` wrote beside the adapter. Raises TrainingError: it is of other weights."""
     results = card.Results(folder, whole=False)
     if not (folder / "evaluation" / "results.json").exists():
+        log.warning(
+            'There is no %s: the card will say "Not measured". `python -m training.evaluate --adapter %s` writes it.',
+            folder / "evaluation" / "results.json",
+            folder,
+        )
         return None
     measured = results.read("evaluation/results")["systems"].get("adapter", {}).get("adapter_sha256")
     if measured != hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest():
@@ -121,21 +126,24 @@ def demand_token() -> str:
     """The name of the account that the Hub knows the token by. Ask before hours of training, not after.
 
     Raises:
-        TrainingError: there is no token, or the Hub does not take it.
+        TrainingError: there is no token, the Hub does not take it, or it does not answer.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
     try:
-        return HfApi().whoami()["name"]
+        return _with_retries(lambda: HfApi().whoami())["name"]
     except LocalTokenNotFoundError:
         raise TrainingError(
             "Publishing needs a token with write access: make one at https://huggingface.co/settings/tokens and set HF_TOKEN."
         ) from None
     except HfHubHTTPError as error:
-        raise TrainingError(
-            f"The Hub does not take this token ({error.response.status_code}); make a new one with write access and set HF_TOKEN."
-        ) from None
+        status = error.response.status_code
+        if status in (401, 403):
+            raise TrainingError(
+                f"The Hub does not take this token ({status}); make a new one with write access and set HF_TOKEN."
+            ) from None
+        raise TrainingError(f"The Hub does not answer as it should ({status}); try again later.") from None
     except Exception as error:  # the client's transport raises families of its own
         raise TrainingError(
             f"The Hub cannot be reached ({type(error).__name__}); check the network, then try again."
@@ -294,7 +302,7 @@ def fetch_checkpoint(repo: str, output: Path, settings: dict[str, Any]) -> None:
     """The checkpoint that `KeepOnHub` put into `repo`, as if it had been saved in `output`; nothing where there is none.
 
     Raises:
-        TrainingError: it is of a run with other settings, or the Hub does not give it.
+        TrainingError: it is of a run with other settings, there is only a finished run's adapter, or the Hub does not give it.
     """
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import RepositoryNotFoundError
@@ -302,15 +310,24 @@ def fetch_checkpoint(repo: str, output: Path, settings: dict[str, Any]) -> None:
     name = _whole_name(repo)
     with tempfile.TemporaryDirectory() as there:
         try:
-            if f"{CHECKPOINT}/{STATE}" not in HfApi().list_repo_files(name):
-                return
-            snapshot_download(name, allow_patterns=f"{CHECKPOINT}/*", local_dir=there)
+            files = HfApi().list_repo_files(name)
+            held = f"{CHECKPOINT}/{STATE}" in files
+            if held:
+                snapshot_download(name, allow_patterns=f"{CHECKPOINT}/*", local_dir=there)
         except RepositoryNotFoundError:
             return
         except Exception as error:
             raise TrainingError(
                 f"The checkpoint in {name} could not be fetched ({type(error).__name__}); try again."
             ) from error
+        if not held and RUN not in files:
+            return
+        if not held:
+            # As on Kaggle, pushed again after its last publish: hours of training over what is there already.
+            raise TrainingError(
+                f"{name} holds the adapter of a finished run, and no checkpoint to go on from. To train again, choose another "
+                "--publish_to (on Kaggle: ADAPTER in run.py), delete the repo, or leave --resume out."
+            )
         found = Path(there) / CHECKPOINT
         if other := differing(json.loads((found / UNFINISHED).read_text(encoding="utf-8")), settings):
             raise TrainingError(

@@ -45,6 +45,7 @@ from transformers import (
     GenerationConfig,
     Trainer,
     TrainerCallback,
+    TrainerState,
     TrainingArguments,
     set_seed,
 )
@@ -189,8 +190,9 @@ def train(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
         what run.json holds.
 
     Raises:
-        TrainingError: the data, the model or the machine does not fit the recipe; the output holds an unfinished run of
-            this or another recipe; or the saved adapter, loaded afresh, does not compute what the trained one does.
+        TrainingError: the data, the model or the machine does not fit the recipe; the output holds a finished run, or an
+            unfinished one of this or another recipe; or the saved adapter, loaded afresh, does not compute what the
+            trained one does.
     """
     if torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ:
         raise TrainingError("Several cards are visible and no launcher is used; set CUDA_VISIBLE_DEVICES=0.")
@@ -224,7 +226,10 @@ def train(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
     )
     seen_before = checkpoints.tokens_seen(checkpoint)
     loop_started = time.perf_counter()
-    result = trainer.train(resume_from_checkpoint=checkpoint)
+    if checkpoint and checkpoints.ended(checkpoint):
+        trainer.take_best(checkpoint)
+    else:
+        trainer.train(resume_from_checkpoint=checkpoint)
     loop_seconds = time.perf_counter() - loop_started
     history = {key: record.history(trainer.state.log_history, key) for key in ("loss", "eval_loss")}
     after = trainer.evaluate()["eval_loss"]  # of the best adapter
@@ -238,7 +243,8 @@ def train(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
         "device": measured.device(),
         "compute_dtype": str(compute_dtype()).removeprefix("torch."),
         "data": record.data_facts(recipe, {split: digest for split, (_, digest) in splits.items()}, encoded),
-        "steps": result.global_step,
+        "steps": trainer.state.global_step,
+        "processes": arguments.world_size,
         "losses": {
             "validation_before": history["eval_loss"][0]["loss"],
             "validation_after": round(after, 4),
@@ -348,6 +354,16 @@ class ResumableTrainer(Trainer):
     def train(self, *arguments: Any, **options: Any) -> Any:
         with disable_input_dtype_casting(self.model):  # type: ignore[arg-type]
             return super().train(*arguments, **options)
+
+    def take_best(self, checkpoint: str) -> None:
+        """The end of a run that was over when it wrote `checkpoint`.
+
+        `train` would go on: it forgets that it had stopped, and looks at the number of steps only after one more.
+        """
+        state = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
+        state.best_model_checkpoint = str(checkpoints.best_of(checkpoint))
+        self.state = state
+        self._load_best_model()
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         rows: Any = self.train_dataset if train_dataset is None else train_dataset

@@ -104,6 +104,11 @@ def table(runs: dict[str, dict[str, Any]]) -> str:
     return "\n".join(f"| {line} |" for line in lines) + "\n"
 
 
+def rows_a_step(run: dict[str, Any]) -> int:
+    """Rows of all processes together. Files from before "processes" was written are of one."""
+    return run["recipe"]["batch_size"] * run["recipe"]["gradient_accumulation"] * run.get("processes", 1)
+
+
 def plot(runs: dict[str, dict[str, Any]], path: Path) -> None:
     """Held-out loss of each run, by how many rows it has seen."""
     from matplotlib.figure import Figure
@@ -111,7 +116,7 @@ def plot(runs: dict[str, dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     for name, run in runs.items():
-        step = run["recipe"]["batch_size"] * run["recipe"]["gradient_accumulation"]
+        step = rows_a_step(run)
         points = run["losses"]["validation"]
         axes.plot([point["step"] * step for point in points], [point["loss"] for point in points], "o-", label=name)
     axes.set(xlabel="rows seen", ylabel="held-out loss, nats per token")

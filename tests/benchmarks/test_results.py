@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from datetime import date
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from benchmarks import asked, gate, replies
+from benchmarks import asked, gate, replies, serving
 from support import measured
 from support.screening import __main__ as screening
 
@@ -81,3 +83,31 @@ def test_conversations_are_counted_by_kind_and_by_language(run, tmp_path):
     assert {"name": "explicit", "rows": 1, "found": 1, "risk": True} in found["kinds"]
     assert {"name": "fr", "rows": 1, "found": 0, "risk": False} in found["languages"]
     assert found["measured"]["command"].startswith("python -m support.screening report")
+
+
+@pytest.mark.parametrize(("sentences", "counted", "ms"), [([1.0, 0.0], 4, 1000), ([0.0, 0.0], 0, None)])
+def test_a_reply_without_a_first_sentence_adds_no_milliseconds(monkeypatch, sentences, counted, ms):
+    """Every other reply has none that ended before the reply did; the clock reads 2 where its text is shown."""
+    times = iter([0.0, 2.0, 3.0] * len(serving.QUESTIONS))
+    engine: Any = SimpleNamespace(asked=0.0, ended=3.0, sentence=0.0)
+
+    class Job(list):
+        def result(self):
+            return "text", {"source": "model"}
+
+    class Client:
+        def __init__(self, *_, **__):
+            self.asked = 0
+
+        def predict(self, *_, **__):
+            return None
+
+        def submit(self, *_, **__):
+            engine.sentence = sentences[self.asked % 2]
+            self.asked += 1
+            return Job([("A sentence.", None)])
+
+    monkeypatch.setattr(serving, "Client", Client)
+    monkeypatch.setattr(serving, "time", SimpleNamespace(perf_counter=lambda: next(times)))
+    found = serving.through_the_app(engine, "")
+    assert found == {"ratio": 1.0, "ms": ms, "replies": 8, "first sentences": counted}

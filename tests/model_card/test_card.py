@@ -74,6 +74,17 @@ def test_numbers_are_those_of_the_file(render):
         assert number in text, number
 
 
+def test_rows_of_a_step_are_those_of_all_processes(render):
+    assert "57, 32 rows each" in str(render(changed("processes", value=2)))
+
+
+def test_the_rows_add_up(render):
+    assert "The other 1467 are the test split, which training never sees.\n" in str(render(RUN))
+    drawn = str(render(changed("recipe", "rows", value=901)))
+    assert "never sees, and those not among the 901 drawn to train on." in drawn
+    assert "The other" not in str(render(changed("data", "rows_read", value=2045)))
+
+
 def test_metadata_and_licences(render):
     made = render(RUN)
     assert made.data.license == "llama2" and made.data.base_model == RUN["base_model"]

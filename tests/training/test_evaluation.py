@@ -12,6 +12,7 @@ import sys
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -131,6 +132,11 @@ def test_the_perplexity_is_that_of_the_mean_loss():
     assert found["perplexity"]["mean"] == pytest.approx(math.exp(2.25), abs=0.01)
 
 
+def test_measures_of_words_are_left_out_where_there_are_none():
+    assert results.summary({"same_opening": {}, "similarity": {}}) == {}
+    assert results.summary({"empty": {"a": (1.0, 1.0)}, "similarity": {}}).keys() == {"empty"}
+
+
 def test_an_interval_holds_the_truth_about_as_often_as_it_says():
     draw = random.Random(1)
     hits = 0
@@ -145,8 +151,9 @@ def test_a_difference_goes_pair_by_pair():
     adapter = {key: (value - 0.5, weight) for key, (value, weight) in base.items()} | {"alone": (99.0, 1.0)}
     found = results.difference(adapter, base)
     assert (found["mean"], found["low"], found["high"], found["n"]) == (-0.5, -0.5, -0.5, 30)
-    assert results.verdict("loss", found) == "better" and results.verdict("distinct_2", found) == "worse"
-    assert results.verdict("words", found) == "", "neither way is better"
+    assert results.verdict("loss", found) == "better" and results.verdict("rouge_l", found) == "worse"
+    for name in ("words", "distinct_1", "distinct_2"):
+        assert results.verdict(name, found) == "", "neither way is better"
     assert results.verdict("loss", {"mean": -0.1, "low": -0.3, "high": 0.1, "n": 3}) == ""
 
 
@@ -400,7 +407,8 @@ def test_a_server_is_measured_and_what_it_left_open_is_asked_again(faulty, work,
     monkeypatch.setattr(systems, "RISKY", 2)
     test = systems.read_test(work / "data", 4)
     Faulty.faults = [500] * (endpoints.AT_ONCE * endpoints.TRIES)  # the first four questions, each time
-    assert systems.remote("far", faulty, test, work / "far").facts["unanswered"] == 4
+    none = systems.remote("far", faulty, test, work / "far")
+    assert none.facts["unanswered"] == 4 and report.write([none], test, work / "far" / "none"), "the next is reached"
     system = systems.remote("far", faulty, test, work / "far")
     assert system.facts["unanswered"] == 0 and set(system.answers.values()) == {"All is well."}
     assert "loss" not in system.values and "whole" not in system.values and system.facts["seconds"]["first"]["n"] == 4
@@ -564,6 +572,23 @@ def test_the_loss_is_the_models_own(work, tiny_model):
 def test_more_questions_than_there_are(work):
     with pytest.raises(TrainingError, match="holds 6 questions"):
         systems.read_test(work / "data", 7)
+
+
+@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize("local", [False, True])
+def test_results_lie_beside_the_adapter_where_publish_looks(tmp_path, monkeypatch, local, told):
+    if local:
+        (tmp_path / "adapter").mkdir()
+    adapter, written = str(tmp_path / "adapter") if local else "you/adapter", []
+    monkeypatch.setattr(evaluate, "read_test", lambda *_: None)
+    monkeypatch.setattr(evaluate, "with_base_of", lambda adapter, settings: settings)
+    monkeypatch.setattr(evaluate, "local", lambda name, *rest: systems.System(name, {}))
+    monkeypatch.setattr(evaluate.report, "write", lambda systems, test, out, *rest: written.append(out))
+    monkeypatch.setattr(evaluate.report, "text", lambda found: "")
+    monkeypatch.setattr("sys.argv", ["evaluate", "--adapter", adapter, *(["--out", "there"] if told else [])])
+    evaluate.main()
+    expected = Path("there") if told else tmp_path / "adapter" / "evaluation" if local else evaluate.RESULTS
+    assert {*written} == {expected}
 
 
 @pytest.mark.model

@@ -64,6 +64,8 @@ def test_tokens_come_from_the_prepared_data(tmp_path):
     assert few < tokens_of(replace(SEED, data=str(tmp_path / "nothing"))) / 100
     assert tokens_of(replace(SEED, data=str(tmp_path), epochs=3)) == pytest.approx(3 * few, abs=3)
     assert tokens_of(replace(SEED, data=str(tmp_path), max_steps=2)) == pytest.approx(8 * few, abs=8)
+    assert tokens_of(replace(SEED, data=str(tmp_path), rows=1)) == pytest.approx(few / 4, abs=1)
+    assert tokens_of(replace(SEED, data=str(tmp_path), rows=9)) == few, "there are no more"
 
 
 def test_the_table_has_every_card_and_says_what_to_change(capsys, monkeypatch):

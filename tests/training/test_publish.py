@@ -14,10 +14,11 @@ from pathlib import Path
 import httpx2
 import pytest
 from huggingface_hub import ModelCard
+from huggingface_hub.errors import HfHubHTTPError
 
 from tests.training.hub import TOKEN, serving
 from tests.training.test_qlora import KILLED
-from training import prepare, publish
+from training import TrainingError, prepare, publish
 from training.qlora import train
 from training.recipe import Recipe
 
@@ -130,6 +131,44 @@ def test_a_failed_push_loses_nothing_and_names_the_command(hub, tmp_path, adapte
 def test_without_a_token_that_counts_nothing_begins(hub, tmp_path, adapter, token, says):
     done = run(hub, tmp_path, str(adapter), "--repo", "counsel", token=token)
     assert done.returncode == 1 and says in done.stderr and not hub.repos
+
+
+@pytest.mark.parametrize(
+    ("status", "calls", "says"),
+    [
+        (401, 1, "does not take this token"),
+        (403, 1, "does not take this token"),
+        (429, publish.TRIES, r"does not answer as it should \(429\)"),
+        (503, publish.TRIES, r"does not answer as it should \(503\)"),
+    ],
+)
+def test_only_a_token_that_is_refused_is_called_one(monkeypatch, status, calls, says):
+    asked = []
+
+    def whoami(self):
+        asked.append(1)
+        raise HfHubHTTPError("no", response=httpx2.Response(status, request=httpx2.Request("GET", "http://hub")))
+
+    monkeypatch.setattr(publish, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr("huggingface_hub.HfApi.whoami", whoami)
+    with pytest.raises(TrainingError, match=says):
+        publish.demand_token()
+    assert len(asked) == calls
+
+
+def test_without_an_evaluation_it_says_what_the_card_will(tmp_path, caplog):
+    assert publish._evaluation_of(tmp_path) is None
+    assert "Not measured" in caplog.text and f"training.evaluate --adapter {tmp_path}" in caplog.text
+
+
+def test_a_run_that_is_published_whole_is_not_trained_again(tmp_path, monkeypatch):
+    files = ["run.json", "adapter_model.safetensors"]
+    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", lambda self, name: files)
+    with pytest.raises(TrainingError, match=r"you/counsel holds the adapter of a finished run.*--publish_to.*ADAPTER"):
+        publish.fetch_checkpoint("you/counsel", tmp_path / "adapter", {})
+    files.clear()  # just made, by demand_repo
+    publish.fetch_checkpoint("you/counsel", tmp_path / "adapter", {})
+    assert not (tmp_path / "adapter").exists()
 
 
 def test_a_damaged_upload_is_found_out(hub, tmp_path, tiny_model, adapter):

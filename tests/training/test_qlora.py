@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from support.engines.embedded import wheel_file
-from training import TrainingError, prepare, qlora
+from training import TrainingError, checkpoints, prepare, qlora
 from training.qlora import train
 from training.recipe import Recipe, read_recipe
 
@@ -132,7 +132,7 @@ def test_a_tiny_model_learns_and_reloads(tmp_path, data, tiny_model, quantizatio
     )
     run = train(recipe)
     assert run["losses"]["validation_after"] < run["losses"]["validation_before"] - 0.05
-    assert run["steps"] == 18 and len(run["losses"]["train"]) == 18
+    assert run["steps"] == 18 and run["processes"] == 1 and len(run["losses"]["train"]) == 18
     assert run["reload"]["max_logit_difference"] < 1e-4 < run["reload"]["adapter_effect"]
     assert str(tiny_model) not in json.dumps(run)
     assert_adapter_is_whole(tmp_path / "adapter", run, "someone/tiny-llama")
@@ -195,6 +195,51 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path, data, tiny_model, ste
     assert run["losses"] == straight["losses"]
     weights = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("killed", "straight")]
     assert weights[0] == weights[1]
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize(
+    "settings",
+    [{"max_steps": 4}, {"epochs": 0.5}, {"epochs": 40, "learning_rate": 0.03, "evaluations": 80}],
+    ids=["steps end inside an epoch", "epochs end inside one", "stopped early"],
+)
+def test_a_run_that_was_killed_after_its_last_step_takes_no_more(tmp_path, data, tiny_model, settings, monkeypatch):
+    recipe = tiny_recipe(tiny_model, data, tmp_path / "adapter", **settings)
+    with monkeypatch.context() as killed:  # before its checkpoints and the note about them go
+        killed.setattr("training.checkpoints.finish", lambda output: None)
+        straight = train(recipe)
+    weights = (tmp_path / "adapter" / "adapter_model.safetensors").read_bytes()
+    (tmp_path / "adapter" / "adapter_model.safetensors").unlink()
+    monkeypatch.setattr(qlora.ResumableTrainer, "training_step", lambda *_: pytest.fail("a step more"))
+    run = train(recipe, resume=True)
+    assert run["resumed"] and (run["steps"], run["losses"]) == (straight["steps"], straight["losses"])
+    assert run["trainable_parameters"] == straight["trainable_parameters"]
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").read_bytes() == weights
+    assert not list((tmp_path / "adapter").glob("checkpoint-*"))
+
+
+def test_a_run_that_had_ended_without_its_best_adapter_says_so(tmp_path):
+    checkpoint = tmp_path / "checkpoint-4"
+    checkpoint.mkdir()
+    state = {"best_model_checkpoint": "elsewhere/checkpoint-2"}
+    (checkpoint / "trainer_state.json").write_text(json.dumps(state), encoding="utf-8")
+    with pytest.raises(TrainingError, match=r"checkpoint-2, its best adapter, is gone"):
+        checkpoints.best_of(str(checkpoint))
+    (tmp_path / "checkpoint-2").mkdir()
+    (tmp_path / "checkpoint-2" / "adapter_model.safetensors").touch()
+    assert checkpoints.best_of(str(checkpoint)) == tmp_path / "checkpoint-2", "beside it, wherever the folder was moved"
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_finished_run_is_never_trained_over(tmp_path, resume):
+    recipe = Recipe(output=str(tmp_path))
+    (tmp_path / "run.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "evaluation").mkdir()
+    with pytest.raises(TrainingError, match=r"holds a finished run; .* choose another --output, or delete it"):
+        checkpoints.begin(recipe, {}, resume)
+    assert (tmp_path / "run.json").exists() and (tmp_path / "evaluation").exists()
+    (tmp_path / checkpoints.UNFINISHED).touch()  # one that did not end well is begun anew
+    assert checkpoints.begin(recipe, {}, resume) is None and not (tmp_path / "run.json").exists()
 
 
 def test_a_run_without_data_or_model_says_what_to_do(tmp_path, data, tiny_model, monkeypatch):

@@ -1,11 +1,13 @@
 """The classifier's examples and its training, for real and short."""
 
+import json
 import random
 
 import pytest
 import torch
 
 from support.screening.classifier import Classifier
+from support.screening.normalise import normalise
 from support.screening.reply_classifier import PROBLEMS, ReplyClassifier
 from tests.conftest import ROOT
 from training.screening.dataset import read_examples, read_replies
@@ -13,6 +15,7 @@ from training.screening.messages import Messages
 from training.screening.replies import Replies
 from training.screening.tuning import make
 
+FROZEN = ROOT / "tests/screening/frozen"
 FROZEN_REPLIES = ROOT / "tests/screening/frozen_replies.tsv"
 
 
@@ -57,6 +60,10 @@ def test_what_is_measured_was_not_learned():
     read = {sentence.text for sentence in read_replies()}
     frozen = [line.partition("\t")[2] for line in FROZEN_REPLIES.read_text("utf-8").splitlines()]
     assert len(frozen) > 300 and not read & set(frozen)
+    examples = {normalise(example.text) for example in read_examples()}
+    rows = [json.loads(line) for path in FROZEN.glob("*.jsonl") for line in path.read_text("utf-8").split("\n") if line]
+    asked = {turn["content"] for row in rows for turn in row["messages"] if turn["role"] == "user"}
+    assert len(asked) > 1000 and not [text for text in asked if normalise(text) in examples]
 
 
 def test_a_malformed_reply_is_named_by_file_and_number(tmp_path):

@@ -31,6 +31,11 @@ def test_a_sweep_that_cannot_be_used_says_why(tmp_path, content, says):
         sweep.read_sweep(tmp_path / "sweep.yaml")
 
 
+def test_rows_of_all_processes_count():
+    run = {"recipe": {"batch_size": 4, "gradient_accumulation": 2}}
+    assert sweep.rows_a_step(run) == 8 and sweep.rows_a_step({**run, "processes": 2}) == 16
+
+
 @pytest.mark.model
 def test_runs_are_trained_once_and_told_side_by_side(tmp_path, tiny_model, fixture_csv, monkeypatch, capsys):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

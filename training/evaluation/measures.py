@@ -35,8 +35,9 @@ MEASURES = {
     "whole": Measure("answers that came to their own end", "more"),
     "rouge_l": Measure("ROUGE-L with the closest of the counsellors' answers", "more"),
     "similarity": Measure("cosine with the closest of the counsellors' answers (multilingual-e5-small)", "more"),
-    "distinct_1": Measure("different words, of all words in the answer", "more"),
-    "distinct_2": Measure("different pairs of words, of all pairs in the answer", "more"),
+    # Neither way is better: both fall as an answer grows longer, so a model that says less would win.
+    "distinct_1": Measure("different words, of all words in the answer"),
+    "distinct_2": Measure("different pairs of words, of all pairs in the answer"),
     "repeated": Measure("runs of four words that stood in the same answer before", "less"),
     "same_opening": Measure("answers that begin with the same five words as another", "less"),
     "grade": Measure("reading grade (automated readability index)", "less"),

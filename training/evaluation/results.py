@@ -77,6 +77,8 @@ def summary(values: Mapping[str, Values]) -> dict[str, Estimate]:
     """Measure -> estimate, and the perplexity that the loss means."""
     found = {}
     for name, of in values.items():
+        if not of:  # a measure of words, where every answer failed or is empty
+            continue
         numbers, weights = zip(*of.values(), strict=True)
         found[name] = mean(numbers, None if set(weights) == {1.0} else weights)
     if "loss" in found:
@@ -165,7 +167,7 @@ def plot(results: Mapping[str, Any], path: Path) -> None:
     systems = results["systems"]
     names = [name for name in MEASURES if any(name in system["measures"] for system in systems.values())]
     columns = 4
-    rows = -(-len(names) // columns)
+    rows = max(1, -(-len(names) // columns))  # nothing was measured: an empty picture
     figure = Figure(figsize=(3 * columns, 1.2 * rows + 0.3 * rows * len(systems)), layout="constrained")
     panels: Any = figure.subplots(rows, columns, squeeze=False)
     for panel in panels.flat[len(names) :]:
