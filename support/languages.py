@@ -87,6 +87,12 @@ def _by_words(text: str) -> tuple[str, float]:
     return "" if most == second == counts[DEFAULT] else first, most - second
 
 
+def holds_words_of(language: str, text: str) -> bool:
+    """Whether one of its words stands in `text`; True where the file has none, so that nothing can be told."""
+    known = _languages_of_words()
+    return not known or any(language in known.get(word, ()) for word in _WORD.findall(_small(text)))
+
+
 @lru_cache(maxsize=1)
 def _languages_of_words() -> dict[str, tuple[str, ...]]:
     """Word -> the languages that have it: without accents, and as it stands in the file where that has them."""

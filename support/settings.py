@@ -76,7 +76,7 @@ class Settings:
         _one_of("METRICS", self.metrics, SWITCH)
         _between("PORT", self.port, 1, 65535)
         _between("CONTEXT_TOKENS", self.context_tokens, 512, 131072)
-        _between("MAX_NEW_TOKENS", self.max_new_tokens, 16, self.context_tokens // 2)
+        _between("MAX_NEW_TOKENS", self.max_new_tokens, 16, min(4096, self.context_tokens // 2))
         _between("VISITOR_LIMIT", self.visitor_limit, 1, 64)
         _between("REPLY_SECONDS", self.reply_seconds, 1, 3600)
         for address in self.remote_addresses():

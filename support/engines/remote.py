@@ -14,6 +14,7 @@ import ssl
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -61,6 +62,7 @@ class RemoteEngine:
 
     def stream(self, messages: Sequence[Message], params: GenerationParams, stop: threading.Event) -> Generator[str]:
         """See `support.engines.base.Engine`."""
+        params = replace(params, max_new_tokens=min(params.max_new_tokens, self._settings.context_tokens // 2))
         room = (self._settings.context_tokens - params.max_new_tokens) * CHARS_PER_TOKEN
 
         def fits(candidate: list[Message]) -> bool:

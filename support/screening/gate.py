@@ -9,13 +9,14 @@ Knows nothing about levels or templates, and its exception names problems, never
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import pairwise
 
-from support.languages import language_by_script, language_of
+from support.languages import holds_words_of, language_of
 from support.screening import reply_classifier
 from support.screening.phrases import PhraseRules
 
@@ -126,18 +127,28 @@ def problems_in(before: str, sentence: str, allowed_numbers: frozenset[str]) -> 
     """Ids of what phrases and forms find in `sentence`, read together with what went before; sorted."""
     rules = gate_rules()
     text = before + sentence
-    problems = rules.names_in(text)
-    if _unknown_number(text, allowed_numbers, rules):
+    seen = _as_seen(text)
+    problems = rules.names_in(seen)
+    if _unknown_number(seen, allowed_numbers, rules) or _unknown_number(text, allowed_numbers, rules):
         problems.add("phone_number")
     if _foreign_address(text, rules.allowed_sites):
         problems.add("url")
     if _BLANK.search(sentence):
         problems.add("invented_contact")
-    if _DOSE.search(_plain_digits(text)):
+    if _DOSE.search(_plain_digits(seen)):
         problems.add("medication")
     if _in_another_language(sentence) or _in_another_language(text):
         problems.add("unchecked_language")
     return sorted(problems)
+
+
+_MARKS = re.compile(r"<[^<>]{0,200}>|[*_`~\\]")
+_LINK = re.compile(r"\[([^\[\]]{0,200})\]\([^()]{0,400}\)")
+
+
+def _as_seen(text: str) -> str:
+    """`text` as the page shows it: without the marks of Markdown and HTML, in which a phrase or a number could hide."""
+    return _MARKS.sub("", _LINK.sub(r"\1", html.unescape(text)))
 
 
 def _told(before: str, sentence: str) -> str:
@@ -149,9 +160,13 @@ def _told(before: str, sentence: str) -> str:
 
 
 def _in_another_language(sentence: str) -> bool:
-    if language_by_script(sentence):
+    """Also in one that `languages` has no words of: in other letters, or without any English word."""
+    letters = [letter for letter in sentence if letter.isalpha()]
+    if 2 * sum(not unicodedata.name(letter, "").startswith("LATIN") for letter in letters) > len(letters):
         return True
-    return len(sentence.split()) >= WORDS_THAT_TELL and language_of([sentence]) != SPOKEN
+    if not letters or len(sentence.split()) < WORDS_THAT_TELL:
+        return False
+    return language_of([sentence]) != SPOKEN or not holds_words_of(SPOKEN, sentence)
 
 
 def _first_cut(text: str) -> int:
@@ -218,6 +233,7 @@ _SPELLED_RUN = re.compile(
     r"(?<!\w)(?:(?:" + "|".join(_SPELLED) + r")[ \-,]{1,3}){2,19}(?:" + "|".join(_SPELLED) + r")(?!\w)", re.IGNORECASE
 )
 NEAR = 60  # characters on either side in which a word such as "call" makes short digits a number
+SHORTEST_BEFORE_AMOUNT = 5  # digits: "100-150 metres" is no number to call
 LONG_NUMBER = 7  # digits: a phone number whatever stands beside it
 
 
@@ -227,25 +243,29 @@ def _unknown_number(text: str, allowed: frozenset[str], rules: GateRules) -> boo
         return True
     text = _SPELLED_RUN.sub(_as_digits, text)
     return any(
-        _digits(found[0]) not in allowed and _is_phone_number(found, text, rules) for found in _NUMBER.finditer(text)
+        _digits(shape := _without_amount(found, text, rules)) not in allowed
+        and _is_phone_number(shape, found.span(), text, rules)
+        for found in _NUMBER.finditer(text)
     )
 
 
-def _is_phone_number(found: re.Match[str], text: str, rules: GateRules) -> bool:
-    shape = found[0].strip()
+def _without_amount(found: re.Match[str], text: str, rules: GateRules) -> str:
+    """What stands before an amount, as in "555-0199 24 hours a day"; "" where nothing long enough to call does."""
+    shape, always = found[0].strip(), text.startswith("/7", found.end())
+    if not always and not rules.unit.match(text, found.end()):
+        return shape
+    shape = re.sub(r"\d+\D*$", "", shape).rstrip()
+    return shape if always or len(_digits(shape)) >= SHORTEST_BEFORE_AMOUNT else ""
+
+
+def _is_phone_number(shape: str, place: tuple[int, int], text: str, rules: GateRules) -> bool:
     digits = _digits(shape)
     groups = re.findall(r"\d+", shape)
-    if (
-        groups == ["24", "7"]
-        or _is_counting(groups)
-        or _DATE.match(shape)
-        or _YEARS.match(shape)
-        or rules.unit.match(text, found.end())
-    ):
+    if not groups or groups == ["24", "7"] or _is_counting(groups) or _DATE.match(shape) or _YEARS.match(shape):
         return False
     if len(digits) >= LONG_NUMBER:
         return True
-    near = text[max(0, found.start() - NEAR) : found.end() + NEAR]
+    near = text[max(0, place[0] - NEAR) : place[1] + NEAR]
     return bool(rules.number_word.search(near))
 
 
@@ -278,7 +298,10 @@ def _digits(number: str) -> str:
 
 
 _DOSE = re.compile(
-    r"\d\s?(?:mg|milligrams?|mcg|\u00b5g|micrograms?|ml|pills?|tablets?|capsules?|puffs?)(?!\w)", re.IGNORECASE
+    r"(?:\d|(?<!\w)(?:one|two|three|four|five|six|seven|eight|nine|ten|twelve|twenty|thirty|fifty|(?:a |one )?hundred))"
+    r"[\s-]{0,3}(?:more |extra )?"
+    r"(?:mg|milligrams?|mcg|\u00b5g|micrograms?|ml|pills?|tablets?|capsules?|puffs?)(?!\w)",
+    re.IGNORECASE,
 )
 
 # A form that nobody filled in: "contact me at [Your Name]". It may stand where a name or number would.
@@ -289,15 +312,15 @@ _BLANK = re.compile(
 # Web addresses
 
 _ADDRESS = re.compile(
-    r"(?:https?://|www\.)[^\s)\]>\"']{1,200}"
-    r"|(?<![\w.-])[\w-]{1,40}(?:\.[\w-]{1,40}){0,3}\.(?:com|org|net|gov|edu|info|io|co|uk|de|fr|ca|us|app|health|chat|ly|me)(?![\w-])",
+    r"(?:https?:)?//[^\s)\]>\"']{1,200}|www\.[^\s)\]>\"']{1,200}|[\w.+-]{1,60}@[\w-]{1,60}\.[\w.-]{1,60}"
+    r"|(?<![\w.-])[\w-]{1,40}(?:\.[\w-]{1,40}){0,3}\.(?:com|org|net|gov|edu|info|io|co|uk|de|fr|ca|us|app|health|chat|ly|me|ie|nz|au|eu|ch|nl|br|jp|kr|za|xyz|gg|tv)(?![\w-])",
     re.IGNORECASE,
 )
 
 
 def _foreign_address(text: str, allowed_sites: frozenset[str]) -> bool:
     for found in _ADDRESS.finditer(text):
-        host = re.sub(r"^https?://", "", found[0].lower())
+        host = re.sub(r"^(https?:)?//", "", found[0].lower())
         if re.split(r"[/?#:]", host)[0].rstrip(".,;!?") not in allowed_sites:
             return True
     return False

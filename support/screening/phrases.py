@@ -31,6 +31,7 @@ except ImportError:  # Python 3.10
     import sre_parse as sre_parser
 
 KEY_LENGTH = 5
+WORDS_OF_A_LINE = 3  # from so many on, its end is the end of a sentence
 SHORTEST = 2  # letters of the shortest pattern: "si"
 MOST_SPANS = 64  # of one phrase in one text: enough to judge it, and a bound on what a hostile text can cost
 
@@ -128,8 +129,9 @@ class PhraseReader:
         self.guards: dict[str, dict[str, Any]] = {}
 
     def read(self, text: str) -> Reading:
-        text = normalise(text)
-        return Reading(self.phrases.find(text), [found.start() for found in _SENTENCE_END.finditer(text)])
+        normal = normalise(text)
+        ends = {found.start() for found in _SENTENCE_END.finditer(normal)}
+        return Reading(self.phrases.find(normal), sorted(ends | _line_ends(text, normal)))
 
     def _names(
         self, file: str, rule_id: str, key: str, entry: Mapping[str, Any], table: dict[str, dict[str, Any]]
@@ -195,6 +197,20 @@ class PhraseRules(PhraseReader):
                 for span in reading.spans.get(name, ())
             )
         }
+
+
+def _line_ends(text: str, normal: str) -> set[int]:
+    """Where a line of `text` ends in `normal`: many write a sentence a line, without a full stop. Not where a line is a word or
+    two, as in a phrase that is spread over lines, nor where a line reads otherwise alone."""
+    lines = [line for line in map(normalise, text.splitlines()) if line]
+    if len(lines) < 2 or " ".join(lines) != normal:
+        return set()
+    ends, at = set(), -1
+    for line in lines[:-1]:
+        at += len(line) + 1
+        if len(line.split()) >= WORDS_OF_A_LINE:
+            ends.add(at)
+    return ends
 
 
 def load_yaml(path: Path) -> dict[str, Any]:

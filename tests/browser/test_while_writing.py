@@ -40,7 +40,9 @@ def test_help_comes_at_once(writing, began):
     else:
         page.get_by_text("I feel lonely lately.").click()
     page.get_by_text("The green armchair").wait_for()
-    send(page, AT_RISK)
+    page.locator("#message textarea").fill(AT_RISK)
+    page.wait_for_timeout(500)  # as a person types: the page has taken in the last letter before Enter
+    page.keyboard.press("Enter")
     answered_with_help(page)
     assert engine.stopped, "the model writes on, unseen"
     send(page, "Thanks.")

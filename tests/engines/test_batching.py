@@ -199,10 +199,10 @@ def test_an_adapter_over_4_bit_weights(tmp_path):
     assert batch is not None
     with closing(batch):
         assert together(batch, asks) == expected
-        spoken = (asked(loaded, QUESTIONS[0]), GREEDY)
-        with_adapter = "".join(batch.write(*spoken))
+        spoken = [(asked(loaded, question), GREEDY) for question in QUESTIONS]
+        with_adapter = together(batch, spoken)
         with loaded.model.disable_adapter():
-            assert "".join(batch.write(*spoken)) != with_adapter, "the adapter changes nothing"
+            assert together(batch, spoken) != with_adapter, "the adapter changes nothing"
 
 
 def test_the_pool_is_as_large_as_the_docstring_counts(monkeypatch):

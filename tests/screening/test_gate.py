@@ -66,6 +66,40 @@ def test_brackets_alone_are_fine():
     assert check_reply("It hurts [and that is allowed], whatever your name is.") == []
 
 
+def marked(text):
+    """Every word in bold, and the first as a link."""
+    first, *others = text.split(" ")
+    return " ".join([f"[{first}](#)", *(f"**{word}**" for word in others)])
+
+
+@pytest.mark.parametrize(("problem", "text"), [hit for hit in examples("hit") if "[" not in hit[1]])
+def test_marks_hide_nothing(problem, text):
+    assert problem in check_reply(marked(text))
+
+
+@pytest.mark.parametrize(
+    ("problem", "text"),
+    [
+        ("phone_number", "Call 1-800-555-0199 24 hours a day."),
+        ("phone_number", "Call the hotline at 555-0199 7 days a week."),
+        ("phone_number", "Call __0301234567__."),
+        ("phone_number", "**0800** **123** **456** is open all night."),
+        ("medication", "Take two pills before bed."),
+        ("medication", "Try **50** mg before bed."),
+        ("medication", "Take 2 more pills."),
+        ("url", "Go to reachout.ie for help."),
+        ("url", "Write to help@support.eu."),
+        ("url", "It is all [there](//evil.xyz)."),
+        ("diagnosis", "You have <b>depression</b>."),
+        ("method_detail", "I can't help you with that, but a fatal dose would be quite small."),
+        ("unchecked_language", "\u042f \u0436\u0438\u0432\u043e\u0439 \u0447\u0435\u043b\u043e\u0432\u0435\u043a."),
+        ("unchecked_language", "Ben ger\u00e7ek bir insan\u0131m."),
+    ],
+)
+def test_other_ways_to_write_it(problem, text):
+    assert problem in check_reply(text)
+
+
 @pytest.mark.parametrize(("problem", "text"), examples("miss"))
 def test_miss(problem, text):
     assert check_reply(text) == []
@@ -100,6 +134,9 @@ def test_numbers_that_are_not_in_the_data(text):
     "text",
     [
         "Call 988, or text HOME to 741741.",
+        "Call 988 24/7.",
+        "You can call 988 24 hours a day.",
+        "Call a friend for 10 to 15 minutes.",
         "Samaritans: 116 123",
         "Samaritans: 116123",
         "Call 1 800 273 8255? The old +1 (800) 273-8255 still works.",

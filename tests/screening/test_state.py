@@ -45,6 +45,20 @@ def test_help_in_the_worst_moment_does_not_wait_for_a_classifier_that_loads(monk
     assert asked
 
 
+@pytest.mark.parametrize(
+    ("message", "level"),
+    [
+        ("My brother beat me at chess\nI'm going to kill my boss", 3),
+        ("The meeting went better without me, honestly\nI just want to die", 2),
+        ("I found him passed out on the couch three years ago\n\nI have chest pain going down my left arm", 3),
+        ("I want to\n\ndie", 2),
+    ],
+)
+def test_a_line_is_a_sentence(message, level):
+    """Many write so, without a full stop: what excuses a phrase on one line excuses none on the next."""
+    assert assess(users(message)).level == level
+
+
 def test_distress_does_not_stay():
     assert assess(users("I feel so depressed", "the weather is nice")).level == 0
 
