@@ -131,7 +131,7 @@ def problems_in(before: str, sentence: str, allowed_numbers: frozenset[str]) -> 
     problems = rules.names_in(seen)
     if _unknown_number(seen, allowed_numbers, rules) or _unknown_number(text, allowed_numbers, rules):
         problems.add("phone_number")
-    if _foreign_address(text, rules.allowed_sites):
+    if _foreign_address(html.unescape(text), rules.allowed_sites):
         problems.add("url")
     if _BLANK.search(sentence):
         problems.add("invented_contact")
@@ -298,7 +298,7 @@ def _digits(number: str) -> str:
 
 
 _DOSE = re.compile(
-    r"(?:\d|(?<!\w)(?:one|two|three|four|five|six|seven|eight|nine|ten|twelve|twenty|thirty|fifty|(?:a |one )?hundred))"
+    r"(?:\d|(?<!\w)(?:" + "|".join(_SPELLED) + r"|ten|twelve|twenty|thirty|fifty|hundred))"
     r"[\s-]{0,3}(?:more |extra )?"
     r"(?:mg|milligrams?|mcg|\u00b5g|micrograms?|ml|pills?|tablets?|capsules?|puffs?)(?!\w)",
     re.IGNORECASE,

@@ -90,6 +90,7 @@ def test_marks_hide_nothing(problem, text):
         ("url", "Go to reachout.ie for help."),
         ("url", "Write to help@support.eu."),
         ("url", "It is all [there](//evil.xyz)."),
+        ("url", "It is all at evil&#46;xyz."),
         ("diagnosis", "You have <b>depression</b>."),
         ("method_detail", "I can't help you with that, but a fatal dose would be quite small."),
         ("unchecked_language", "\u042f \u0436\u0438\u0432\u043e\u0439 \u0447\u0435\u043b\u043e\u0432\u0435\u043a."),
