@@ -61,13 +61,15 @@ class Reading:
 
     spans: Mapping[str, Sequence[Span]]
     sentence_ends: Sequence[int]
+    line_ends: Sequence[int]  # those too, and the ends of lines
 
-    def sentence(self, span: Span) -> Span:
-        """The bounds of the sentence (or the row of sentences) that `span` lies in."""
-        first = bisect_left(self.sentence_ends, span[0])
-        last = bisect_left(self.sentence_ends, span[1])
-        start = self.sentence_ends[first - 1] if first else 0
-        end = self.sentence_ends[last] if last < len(self.sentence_ends) else 1 << 60
+    def sentence(self, span: Span, *, lines: bool = True) -> Span:
+        """The bounds of the sentence (or the row of sentences) that `span` lies in; with `lines` a line ends one too."""
+        ends = self.line_ends if lines else self.sentence_ends
+        first = bisect_left(ends, span[0])
+        last = bisect_left(ends, span[1])
+        start = ends[first - 1] if first else 0
+        end = ends[last] if last < len(ends) else 1 << 60
         return start, end
 
     def meets(self, name: str, window: Span) -> bool:
@@ -130,8 +132,8 @@ class PhraseReader:
 
     def read(self, text: str) -> Reading:
         normal = normalise(text)
-        ends = {found.start() for found in _SENTENCE_END.finditer(normal)}
-        return Reading(self.phrases.find(normal), sorted(ends | _line_ends(text, normal)))
+        ends = [found.start() for found in _SENTENCE_END.finditer(normal)]
+        return Reading(self.phrases.find(normal), ends, sorted({*ends, *_line_ends(text, normal)}))
 
     def _names(
         self, file: str, rule_id: str, key: str, entry: Mapping[str, Any], table: dict[str, dict[str, Any]]

@@ -129,7 +129,8 @@ class RuleBook(PhraseReader):
         where = table[name]["where"]
         if where == "text":
             return True
-        return reading.meets(name, span if where == "over" else reading.sentence(span))
+        # What raises a level reaches over the end of a line; what excuses a phrase does not.
+        return reading.meets(name, span if where == "over" else reading.sentence(span, lines=table is self.guards))
 
     # Loading
 

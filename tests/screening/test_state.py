@@ -52,6 +52,7 @@ def test_help_in_the_worst_moment_does_not_wait_for_a_classifier_that_loads(monk
         ("The meeting went better without me, honestly\nI just want to die", 2),
         ("I found him passed out on the couch three years ago\n\nI have chest pain going down my left arm", 3),
         ("I want to\n\ndie", 2),
+        ("I want to kill myself\nI mean it for tonight", 3),
     ],
 )
 def test_a_line_is_a_sentence(message, level):
