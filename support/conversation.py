@@ -15,7 +15,7 @@ from typing import Any
 
 from support import crisis_lines, prompt, replies, screening
 from support.engines import Engine, EngineError, GenerationParams, Waiting
-from support.languages import language_of, texts_of_user
+from support.languages import in_other_script, language_of, texts_of_user
 from support.prompt import Message
 from support.screening import Assessment
 from support.screening.normalise import normalise
@@ -114,7 +114,7 @@ def _answer(message: Any, history: Any, country: str, engine: Engine, params: Ge
         receipt["evidence"].insert(0, f"request.{request}")
         receipt["choices"] = replies.choices(request, language)
         yield Reply(replies.request(request, country, len(said), language), receipt)
-    elif language != screening.SPOKEN:  # no gate could read what the model would write in it
+    elif language != screening.SPOKEN or in_other_script(text):  # no gate could read what the model would write in it
         yield Reply(replies.other_language(country, language), receipt)
     else:
         yield from _from_model(turns, assessment, country, language, engine, params)

@@ -20,6 +20,8 @@ FILE = Path(__file__).parent.parent / "assets" / "languages.yaml"
 DEFAULT = "en"
 # Of a script's Unicode letter names, the first word. Kana stand in any Japanese sentence, Han letters in both.
 SCRIPTS = {"HIRAGANA": "ja", "KATAKANA": "ja", "HANGUL": "ko", "DEVANAGARI": "hi", "ARABIC": "ar", "CJK": "zh"}
+LATIN = {"LATIN", "FULLWIDTH", "MATHEMATICAL", "MODIFIER", "FEMININE", "MASCULINE"}  # so begin names of Latin letters
+OTHER = "other"  # stands for a script that no language of the fixed replies is written in, such as Cyrillic
 READ_CHARS = 2_000
 # Lead in words with which a message decides. Not more: "ayúdame" after English is one word. Not less: "die" is English
 # and German.
@@ -62,17 +64,27 @@ def languages() -> dict[str, str]:
 
 
 def language_by_script(text: str) -> str | None:
-    """The language of the script that most letters are in; None for Latin letters and for none."""
+    """The language of the script that most letters are in; None for Latin letters, unlisted ones and none."""
+    script = _script(text)
+    return script if script not in ("", OTHER) else None
+
+
+def in_other_script(text: str) -> bool:
+    """Whether most letters are of a script that no listed language is written in: its language is not known here."""
+    return _script(text[:READ_CHARS]) == OTHER
+
+
+def _script(text: str) -> str:
+    """What most letters are: of a language in SCRIPTS, OTHER, or "" for Latin letters and for none."""
     counts: dict[str, int] = {}
     for letter in text:
         if letter.isalpha():
             script = unicodedata.name(letter, "LATIN").split()[0] if not letter.isascii() else "LATIN"
-            language = SCRIPTS.get(script, "")
+            language = SCRIPTS.get(script, "" if script in LATIN else OTHER)
             counts[language] = counts.get(language, 0) + 1
     if counts.get("ja", 0) * 10 > counts.get("zh", 0):
         counts["ja"] = counts.get("ja", 0) + counts.pop("zh", 0)
-    best = max(counts, key=lambda language: counts[language], default="")
-    return best or None
+    return max(counts, key=lambda language: counts[language], default="")
 
 
 def _by_words(text: str) -> tuple[str, float]:

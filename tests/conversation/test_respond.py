@@ -48,6 +48,7 @@ def test_at_risk_gets_the_fixed_reply_and_no_model_is_asked(scripted):
         ("Hoy tuve un día muy largo y estoy cansado", "inglés"),
         ("今日はとても疲れました", "英語"),
         ("आज का दिन बहुत लंबा था", "अंग्रेज़ी"),
+        ("Сегодня был очень длинный день", "in english"),  # a script that no fixed reply is written in
     ],
 )
 def test_a_language_that_no_gate_reads_is_answered_kindly_and_without_the_model(scripted, message, word):

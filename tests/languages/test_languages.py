@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support import replies
-from support.languages import language_of, languages, texts_of_user
+from support.languages import in_other_script, language_of, languages, texts_of_user
 from support.replies import FOLDER
 from support.screening.rules import rule_book
 from training.screening.dataset import read_examples
@@ -138,5 +138,19 @@ def test_a_broken_file_leaves_english(tmp_path, monkeypatch, content):
         assert "languages.yaml" in (module.problem() or "") and "languages.yaml" in (replies.problem() or "")
         assert "988" in replies.crisis(2, "suicide", "US", language="es") and "988" in replies.fault("US")
     finally:
-        module._loaded.cache_clear()
-        module._languages_of_words.cache_clear()
+        for cached in (module._loaded, module._languages_of_words, replies._loaded, replies._requests_by_words):
+            cached.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "text", ["мне сегодня очень грустно", "είμαι λυπημένος", "אני עצוב", "วันนี้ฉันเศร้า", "ok, мне очень грустно"]
+)
+def test_a_script_of_no_listed_language_is_told(text: str) -> None:
+    assert in_other_script(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "?!", "I am sad", "i am ＳＡＤ", "𝓢𝓪𝓭 today", "I said привет to her", "悲しい", "मैं उदास हूँ"]
+)
+def test_a_script_that_is_known_is_not_another(text: str) -> None:
+    assert not in_other_script(text)
