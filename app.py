@@ -12,6 +12,7 @@ is there before any script, model or queue, and without them.
 import logging
 import os
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -65,9 +66,22 @@ SIGN_OF_LIFE = re.compile(
 )
 
 
+class Page(gr.Blocks):
+    """Gradio's, but for a call with too few inputs: Gradio prints those that it got, a person's words, into the log."""
+
+    def validate_inputs(self, block_fn: Any, inputs: list[Any]) -> None:
+        needed = len(block_fn.inputs)
+        if len(inputs) < needed:
+            raise gr.Error(
+                f'{block_fn.name} takes {needed} inputs and got {len(inputs)}; give them all in "data": '
+                '[] is an empty history, "" no country.',
+                print_exception=False,
+            )
+
+
 def build(settings: Settings, engine: engines.Places, metrics: Metrics) -> gr.Blocks:
     """The page and the endpoints, for an engine that may still be loading."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 600)) as demo:
+    with Page(title=TITLE, analytics_enabled=False, delete_cache=(600, 600)) as demo:
         with gr.Walkthrough(selected=0) as steps:
             with gr.Step(WORDS("chat.about"), id=0):
                 _consent(demo, steps)
@@ -398,6 +412,18 @@ def serve(settings: Settings, engine: engines.Engine, **options: Any) -> gr.Bloc
     return demo
 
 
+def _check_address(settings: Settings) -> None:
+    """Where nothing can listen, Gradio would name variables of its own, under a traceback."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        socket.create_server((settings.host, settings.port), family=family).close()
+    except OSError:
+        raise SystemExit(
+            f"Configuration: nothing can listen on {settings.host}, port {settings.port}; set PORT to one that is free, or "
+            "HOST to an address of this machine, such as 127.0.0.1 or 0.0.0.0."
+        ) from None
+
+
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for noisy in ("httpx", "bitsandbytes", "mcp"):
@@ -406,6 +432,7 @@ def main() -> None:
         settings = Settings.from_env()
     except SettingsError as error:
         raise SystemExit(f"Configuration: {error}") from None
+    _check_address(settings)
     _keep_words_out_of_errors()
     # The page with its help first, alone: what loads takes the processor and Python's lock from it.
     for learned in screening.LEARNED.values():
@@ -414,6 +441,9 @@ def main() -> None:
     demo = serve(settings, engines.start(settings, after=imported), prevent_thread_lock=True)
     threading.Thread(target=_load_screening, args=(imported,), name="screening", daemon=True).start()
     demo.block_thread()
+    # At once: at an ordinary end Python stops its daemon threads where they are, and inside torch that aborts the process.
+    logging.shutdown()
+    os._exit(0)
 
 
 if __name__ == "__main__":

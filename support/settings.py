@@ -10,9 +10,11 @@ There is no variable that turns the screening, the gate, the disclaimers or the 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from urllib.parse import urlsplit
 
 QUANTIZATIONS = ("auto", "nf4", "bf16", "none")
 ENGINES = ("auto", "transformers", "openvino", "remote")
@@ -79,12 +81,24 @@ class Settings:
         _between("MAX_NEW_TOKENS", self.max_new_tokens, 16, min(4096, self.context_tokens // 2))
         _between("VISITOR_LIMIT", self.visitor_limit, 1, 64)
         _between("REPLY_SECONDS", self.reply_seconds, 1, 3600)
-        for address in self.remote_addresses():
-            if not address.startswith(("http://", "https://")):
-                raise SettingsError("REMOTE_BASE_URL must start with http:// or https://, and so must each of several.")
+        for number, address in enumerate(self.remote_addresses(), 1):
+            if not _is_base_url(address):  # not quoted: it may hold a password
+                raise SettingsError(
+                    f"Address {number} in REMOTE_BASE_URL is not the base URL of a server; write it like "
+                    "http://10.0.0.7:8000/v1, with a port up to 65535 and nothing after the path."
+                )
         if self.engine == "remote" and not self.remote_addresses():
             raise SettingsError("ENGINE=remote needs REMOTE_BASE_URL, the address of an OpenAI-compatible server.")
-        if self.default_country and not (len(self.default_country) == 2 and self.default_country.isalpha()):
+        if self.cache_dir.startswith("~"):
+            try:
+                self.cache_folder()
+            except RuntimeError:
+                raise SettingsError(
+                    "CACHE_DIR begins with a home folder that is not there; give the whole path."
+                ) from None
+        if not (self.hf_token.isascii() and self.hf_token.isprintable() and " " not in self.hf_token):
+            raise SettingsError("HF_TOKEN holds a space, or a character that no token has; copy it again.")
+        if self.default_country and not re.fullmatch("[A-Za-z]{2}", self.default_country):
             raise SettingsError("DEFAULT_COUNTRY must be a two-letter country code such as US, or empty.")
 
     @classmethod
@@ -126,6 +140,16 @@ def _whole_number(variable: str, raw: str) -> int:
         return int(raw)
     except ValueError:
         raise SettingsError(f"{variable} must be a whole number; it is {raw!r}.") from None
+
+
+def _is_base_url(address: str) -> bool:
+    """Something that an HTTP client can be given: it has a host, and paths can be written after it."""
+    try:
+        parts = urlsplit(address)
+        whole = bool(parts.hostname) and parts.port != 0 and not (parts.query or parts.fragment)
+    except ValueError:  # brackets that do not close, a port that is no number or too large
+        return False
+    return whole and address.startswith(("http://", "https://")) and address.isprintable() and " " not in address
 
 
 def _one_of(variable: str, value: str, accepted: tuple[str, ...]) -> None:

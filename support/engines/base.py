@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from support.prompt import Message
+from support.settings import Settings
 
 
 class EngineError(RuntimeError):
@@ -47,7 +48,7 @@ class GenerationParams:
         no_repeat_ngram_size: a run of this many tokens never occurs twice in the text; 0 is off.
     """
 
-    max_new_tokens: int = 256
+    max_new_tokens: int = Settings.max_new_tokens
     temperature: float = 0.4
     top_p: float = 0.9
     repetition_penalty: float = 1.1

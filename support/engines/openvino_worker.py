@@ -20,6 +20,7 @@ import shutil
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TextIO
@@ -44,10 +45,11 @@ def main() -> None:
             os.nice(YIELDING)
         path, *own = sys.argv[1:]
         pipeline = _pipeline(path)
-        _say(answers, {"ready": True})
-        orders: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
-        threading.Thread(target=_listen, args=(orders,), daemon=True).start()
-        _write(pipeline, orders, answers)
+        with suppress(BrokenPipeError):  # the app may end while the model loads
+            _say(answers, {"ready": True})
+            orders: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+            threading.Thread(target=_listen, args=(orders,), daemon=True).start()
+            _write(pipeline, orders, answers)
         if own:
             shutil.rmtree(Path(path).parent, ignore_errors=True)
     except BaseException:

@@ -23,6 +23,7 @@ from typing import Any
 
 from support.engines.base import Engine, EngineBusy, GenerationFailed, GenerationParams, Waiting
 from support.prompt import Message
+from support.settings import Settings
 
 HEARTBEAT_S = 0.5  # how often who waits hears of their place: 62 who wait cost 0.15 of a core (0.26 at 0.25 s)
 MOST = 64  # replies in hand at a time: each holds a thread of the server, and crisis replies need some that are free
@@ -44,7 +45,13 @@ class Places:
         seconds: that a reply may be written; it ends then, as one does that has all its tokens.
     """
 
-    def __init__(self, engine: Engine, per_visitor: int = 4, most: int = MOST, seconds: float = 180) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        per_visitor: int = Settings.visitor_limit,
+        most: int = MOST,
+        seconds: float = Settings.reply_seconds,
+    ) -> None:
         self._engine, self._per_visitor, self._most, self._seconds = engine, per_visitor, most, seconds
         self._tickets: list[_Ticket] = []  # of the replies in hand, in order of arrival
         self._changed = threading.Condition()

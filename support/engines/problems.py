@@ -5,6 +5,8 @@ transformers wraps the Hub's errors in OSError, so the whole chain of causes is 
 
 from __future__ import annotations
 
+import errno
+
 from huggingface_hub.errors import GatedRepoError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from support.engines.base import ModelUnavailable
@@ -46,7 +48,8 @@ def _hub_problem(chain: list[BaseException], what: str, variable: str, has_token
         fix = "or that your HF_TOKEN may read it" if has_token else "and set HF_TOKEN if it is private"
         return f"{what} was not found on the Hub; check {variable}, {fix}."
     if any(isinstance(cause, HFValidationError) for cause in chain):
-        return f"{what} is neither a folder nor a Hub id; check {variable}."
+        held = "an adapter" if variable == "ADAPTER_ID" else "a model"
+        return f"{what} is neither a folder with {held} nor a Hub id; check {variable}."
     if (
         any(isinstance(cause, (LocalEntryNotFoundError, ConnectionError)) for cause in chain)
         or "couldn't connect" in text
@@ -67,6 +70,8 @@ def _resource_problem(chain: list[BaseException], what: str) -> str | None:
     names = {type(cause).__name__ for cause in chain}
     if "OutOfMemoryError" in names or "MemoryError" in names:
         return f"There is not enough memory for {what}; set QUANTIZATION=nf4, or choose a smaller MODEL_ID or larger hardware."
+    if any(getattr(cause, "errno", None) == errno.ENOSPC for cause in chain):
+        return f"The disk is full; make room for {what}, choose a larger disk, or a smaller MODEL_ID."
     if any(isinstance(cause, ImportError) and "bitsandbytes" in str(cause) for cause in chain):
         return "4-bit loading needs bitsandbytes; run `pip install -r requirements.txt`, or set QUANTIZATION=none."
     return None

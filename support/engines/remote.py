@@ -170,7 +170,7 @@ async def _check(address: Address) -> None:
         async with _http() as client:
             url = address.url.rstrip("/").removesuffix("/v1") + "/health"
             healthy = (await client.get(url, timeout=CHECK_TIMEOUT_S)).status_code < 500
-    except httpx2.HTTPError:
+    except Exception:  # also a name that cannot be encoded: a check that dies would leave it "loading" for good
         healthy = False
     if healthy is not address.healthy:
         log.info("%s %s", address.name, "answers" if healthy else "does not answer")

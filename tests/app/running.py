@@ -24,11 +24,12 @@ START_S = 90
 
 @dataclass
 class App:
-    """A running app: its address, its log file, and the folders that it may write to."""
+    """A running app: its address, its log file, the folders that it may write to, and its process."""
 
     url: str
     log: Path
     home: Path
+    process: subprocess.Popen
 
     def wait_for_model(self, seconds: float = 120) -> dict:
         """/health once the model has left "loading"."""
@@ -106,7 +107,7 @@ def start(tmp: Path, project: Path = ROOT, **env: str) -> Iterator[App]:
                 if process.poll() is not None or time.monotonic() > end:
                     raise RuntimeError(log.read_text()) from None
                 time.sleep(0.3)
-        yield App(url, log, tmp)
+        yield App(url, log, tmp, process)
     finally:
         process.terminate()
         process.wait(20)

@@ -209,6 +209,23 @@ def test_a_forged_chat_is_not_quoted_in_the_log(app):
     assert mark not in app.log.read_text()
 
 
+def test_too_few_inputs_are_told_and_not_quoted_in_the_log(app):
+    mark, before = "quixotine-short-5d08", len(app.log.read_text())
+    for name in ("chat", "screen"):
+        with pytest.raises(RuntimeError, match="empty history"):
+            call(app.url, name, [mark])
+    for dependency in functions(app):
+        if dependency["inputs"]:
+            body = {
+                "data": [mark] * (len(dependency["inputs"]) - 1),
+                "fn_index": dependency["id"],
+                "session_hash": "few",
+            }
+            httpx.post(f"{app.url}/gradio_api/run/predict", json=body, timeout=30)
+    log = app.log.read_text()[before:]
+    assert mark not in log and "Traceback" not in log, log
+
+
 def test_no_model_and_still_help(app_without_model):
     health = call(app_without_model.url, "health", [])[0]
     assert health["status"] == "degraded" and "MODEL_ID" in health["model"]["problem"]

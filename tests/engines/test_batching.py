@@ -1,5 +1,6 @@
 """Many chats at once: the words of `generate` alone and in company, each chat's own parameters, stopping, faults, turns."""
 
+import itertools
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,9 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from support import prompt
-from support.engines import GenerationFailed, GenerationParams, batching, generating
+from support.engines import GenerationFailed, GenerationParams, Places, batching, generating
 from support.engines.batching import Batch, start
 from support.engines.embedded import wheel_file
 from support.engines.transformers import MOST_FAULTS, TransformersEngine, load
@@ -105,6 +108,33 @@ def test_a_chat_left_early_frees_its_place_and_its_pages(loaded, batch):
     pieces.close()
     assert wait_for(lambda: not scheduler.active_requests), "the chat was still being answered"
     assert batch._free_places._value == batch.places and not batch._streamers
+
+
+@settings(max_examples=2, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["stop", "close", "read"]), st.integers(0, 12)), min_size=20, max_size=30))
+def test_however_chats_end_every_place_is_free_again(loaded, batch, ends):
+    """Stopped, closed or read to the end, after so many pieces; more than there are places, in threads of their own."""
+    engine = TransformersEngine.__new__(TransformersEngine)
+    engine.__dict__.update(_loaded=loaded, _context_tokens=1024, _restart=threading.Lock(), _batch=batch)
+    line = Places(engine, per_visitor=4)
+
+    def talk(number: int, how: str, pieces_read: int) -> None:
+        stop, params = threading.Event(), GenerationParams(max_new_tokens=8 if how == "read" else 400)
+        chat = line.for_visitor(f"visitor {number % 9}").stream(messages(QUESTIONS[number % 4]), params, stop)
+        with closing(chat):
+            for position, _ in enumerate(chat):
+                if how == "stop" and position == pieces_read:
+                    stop.set()
+                if how == "close" and position == pieces_read:
+                    return
+
+    with ThreadPoolExecutor(len(ends)) as threads:
+        list(threads.map(talk, itertools.count(), *zip(*ends, strict=True)))
+    scheduler = batch._manager.batch_processor.scheduler
+    assert (line.writing, line.waiting) == (0, 0)
+    assert batch._free_places._value == batch.places and not batch._streamers
+    # A pass that reads a prompt goes to its end, about a second where two cores are shared.
+    assert wait_for(lambda: not scheduler.active_requests and not scheduler.waiting_requests, 5), "the model writes on"
 
 
 def test_more_chats_than_places_wait_and_are_all_answered(loaded, monkeypatch):

@@ -1,5 +1,7 @@
 """Loading faults as one sentence that names the fix; the errors are the libraries' own classes."""
 
+import errno
+
 import httpx
 import pytest
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
@@ -29,6 +31,7 @@ def wrapped(cause: Exception) -> OSError:
         (wrapped(LocalEntryNotFoundError("offline")), False, ["cannot be reached", "MODEL_ID"]),
         (MemoryError(), False, ["memory", "QUANTIZATION=nf4"]),
         (ImportError("needs bitsandbytes"), False, ["bitsandbytes", "QUANTIZATION=none"]),
+        (wrapped(OSError(errno.ENOSPC, "No space left on device")), False, ["disk is full", "MODEL_ID"]),
         (ValueError("odd"), False, ["could not be loaded", "MODEL_ID"]),
     ],
 )

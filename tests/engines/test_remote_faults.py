@@ -195,6 +195,26 @@ def test_a_health_check_that_hangs_keeps_nobody(monkeypatch):
             assert said(both) == WORDS, "it was not asked"
 
 
+@pytest.mark.parametrize("fault", [remote.httpx2.InvalidURL("no port"), UnicodeError("label empty"), OSError()])
+def test_a_health_check_that_breaks_counts_as_no_answer(fault, monkeypatch):
+    def broken():
+        raise fault
+
+    with ScriptedServer() as server:
+        one = engine(server.url)
+        with monkeypatch.context() as patch:
+            patch.setattr(remote, "_http", broken)
+            until(lambda: one.describe()["status"] == "unavailable")
+        until(lambda: one.describe()["status"] == "ready")
+
+
+def test_a_host_that_no_resolver_takes_is_told_as_out_of_reach():
+    one = engine("http://a..b:8000/v1")
+    until(lambda: one.describe()["status"] == "unavailable")
+    with pytest.raises(GenerationFailed, match="REMOTE_BASE_URL"):
+        said(one)
+
+
 def test_the_token_goes_to_the_servers_and_no_other_token_does(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_stored")
     with ScriptedServer() as server:

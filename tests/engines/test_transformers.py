@@ -89,6 +89,12 @@ def test_a_half_written_conversion_is_not_taken_for_a_model(tmp_path):
     assert (target / "model.safetensors").exists() and folder(tmp_path) == target
 
 
+def test_a_cache_that_cannot_be_written_names_its_variable(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelUnavailable, match="CACHE_DIR"):
+        load(Settings(cache_dir=str(tmp_path / "file" / "below")))
+
+
 @pytest.mark.parametrize(
     ("settings", "names"),
     [

@@ -1,6 +1,7 @@
 """Environment variables: defaults, refusals that name the variable, and README's table."""
 
 import re
+from dataclasses import fields
 
 import pytest
 
@@ -33,9 +34,21 @@ def test_a_space_listens_to_its_proxy():
         {"REMOTE_BASE_URL": "localhost:8000"},
         {"REMOTE_BASE_URL": "http://one:8000, two:8000"},
         {"REMOTE_BASE_URL": ", ", "ENGINE": "remote"},
+        {"REMOTE_BASE_URL": "http://"},
+        {"REMOTE_BASE_URL": "http://:8000/v1"},
+        {"REMOTE_BASE_URL": "http://[::1"},
+        {"REMOTE_BASE_URL": "http://one:99999/v1"},
+        {"REMOTE_BASE_URL": "http://one:eighty/v1"},
+        {"REMOTE_BASE_URL": "http://o ne/v1"},
+        {"REMOTE_BASE_URL": "http://o\nne/v1"},
+        {"REMOTE_BASE_URL": "http://one/v1?key=x"},
+        {"CACHE_DIR": "~no-such-user-here/cache"},
+        {"HF_TOKEN": "hf_é"},
+        {"HF_TOKEN": "hf_one hf_two"},
         {"CONTEXT_TOKENS": "12"},
         {"MAX_NEW_TOKENS": "5000"},
         {"DEFAULT_COUNTRY": "USA"},
+        {"DEFAULT_COUNTRY": "ßß"},
         {"VISITOR_LIMIT": "0"},
         {"REPLY_SECONDS": "0"},
         {"METRICS": "some"},
@@ -45,6 +58,20 @@ def test_refusal_names_the_variable(env):
     name = "REMOTE_BASE_URL" if env == {"ENGINE": "remote"} else next(iter(env))
     with pytest.raises(SettingsError, match=name):
         Settings.from_env(env)
+
+
+def test_a_refusal_shows_no_secret():
+    for env in ({"REMOTE_BASE_URL": "http://one, http://me:pass-word@two:x"}, {"HF_TOKEN": "pass-word é"}):
+        with pytest.raises(SettingsError) as refused:
+            Settings.from_env(env)
+        assert "pass-word" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1]:8000/v1", "https://me:secret@host/v1/", "http://a_b", "https://host:443"]
+)
+def test_a_base_url_that_a_client_takes(url):
+    assert Settings.from_env({"REMOTE_BASE_URL": url}).remote_addresses() == [url]
 
 
 def test_several_addresses_are_separated_by_commas():
@@ -62,6 +89,13 @@ def test_readme_lists_every_variable_and_no_other():
     table = readme.split("<!-- variables -->")[1]
     listed = re.findall(r"^\| `([A-Z_]+)` \|", table, flags=re.MULTILINE)
     assert sorted(listed) == sorted(VARIABLES)
+
+
+def test_readme_tells_the_defaults():
+    table = (ROOT / "README.md").read_text(encoding="utf-8").split("<!-- variables -->")[1]
+    told = dict(re.findall(r"^\| `([A-Z_]+)` \| `([^`]+)` \|", table, flags=re.MULTILINE))
+    defaults = {spec.metadata["variable"]: str(spec.default) for spec in fields(Settings) if spec.default != ""}
+    assert {name: told[name] for name in defaults} == defaults
 
 
 def test_nothing_switches_the_guard_off():
