@@ -14,7 +14,6 @@ RESULTS := model_card/results
 SAFETY := $(RESULTS)/safety
 SPEED := $(RESULTS)/speed
 COMMA := ,
-SOURCE ?= Amod/mental_health_counseling_conversations
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet

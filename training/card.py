@@ -10,7 +10,6 @@ must be there, and the run is the sweep's `seed`. Knows nothing about training, 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +20,12 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined, UndefinedError
 
 from support.screening.report import wilson
-from training import TrainingError, cost, sweep
+from training import TrainingError, cost, sweep, writable
 from training.evaluation import judge
 from training.evaluation import results as tables
 from training.evaluation.measures import MEASURES
 from training.prepare import HUB_ID as AMOD
+from training.record import read_result
 
 TEMPLATES = Path(__file__).parent.parent / "model_card"
 COMPLIANCE = TEMPLATES / "compliance.yaml"
@@ -57,9 +57,12 @@ LICENCES = {  # base model's Hub id begins with -> licence id on the Hub, senten
     "meta-llama/Llama-2-": (
         "llama2",
         "Llama 2 is licensed under the LLAMA 2 Community License, Copyright © Meta Platforms, Inc. All Rights "
-        "Reserved. The adapter is made for it and goes under the same licence and its acceptable use policy.",
+        "Reserved. What is made from it here goes under the same licence and its acceptable use policy.",
     ),
-    "HuggingFaceTB/SmolLM2-": ("apache-2.0", "The base model and the adapter are licensed under Apache-2.0."),
+    "HuggingFaceTB/SmolLM2-": (
+        "apache-2.0",
+        "The base model and what is made from it here are licensed under Apache-2.0.",
+    ),
 }
 DEMONSTRATION = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
@@ -81,7 +84,7 @@ class Results:
 
     def read(self, name: str) -> dict[str, Any]:
         """The result file of this name in `COMMANDS`."""
-        return _read(self.folder / f"{name}.json", COMMANDS[name])
+        return read_result(self.folder / f"{name}.json", COMMANDS[name])
 
     def group(self, folder: str) -> dict[str, dict[str, Any]]:
         """Name -> result file, of those in this folder."""
@@ -90,7 +93,7 @@ class Results:
     def sweep(self) -> dict[str, dict[str, Any]]:
         """Name -> run.json, `seed` first."""
         others = sorted(file for file in self.run_file.parent.glob("*.json") if file != self.run_file)
-        return {"seed": self.read("sweep/seed"), **{file.stem: _read(file, "training.sweep") for file in others}}
+        return {"seed": self.read("sweep/seed"), **{file.stem: read_result(file, "training.sweep") for file in others}}
 
     def safety(self) -> str:
         """Markdown of what screening and gate find, through model_card/safety.md.j2."""
@@ -102,30 +105,33 @@ class Results:
         return _rendered("safety", **files, found=found, share=_share_of)
 
 
-def render(run_file: Path, licence: str = "", results: Results | None = None) -> ModelCard:
+def render(run_file: Path, licence: str = "", results: Results | None = None, merged_from: str = "") -> ModelCard:
     """The model card for a run.
 
     Args:
         run_file: run.json as training.qlora writes it.
-        licence: the Hub's id of a licence; needed for base models that `LICENCES` does not know.
+        licence: the Hub's id of a licence; needed for base models that `LICENCES` does not know, where the run names none.
         results: what else was measured; None: the card says that nothing else was.
+        merged_from: the adapter's repo, where the card is of base and adapter as one model.
 
     Raises:
         TrainingError: the file is missing or unreadable, lacks a number, or the licence is unknown.
     """
-    run = _read(run_file, "training.qlora")
+    run = read_result(run_file, "training.qlora")
     try:
         base, source = run["base_model"], run["data"]["source"]
-        licence_id, sentence = licence_of(base, licence)
+        licence_id, sentence = licence_of(base, licence or run.get("licence", ""))
         amod = source == AMOD
         evaluation = results.read("evaluation/results") if results else None
         content = _rendered(
             "card",
-            metadata=_metadata(base, licence_id, amod, evaluation).to_yaml(),
+            metadata=_metadata(base, licence_id, amod, evaluation, merged=bool(merged_from)).to_yaml(),
             **_measured(results, evaluation),
             compliance=yaml.safe_load(COMPLIANCE.read_text(encoding="utf-8")),
             share=_share,
             run=run,
+            merged_from=merged_from,
+            sources={file: _made(found) for file, found in _sources(run, results).items()},
             amod=amod,
             demonstration=base == DEMONSTRATION,
             base_licence=sentence,
@@ -142,7 +148,7 @@ def render(run_file: Path, licence: str = "", results: Results | None = None) ->
 def _measured(results: Results | None, evaluation: dict[str, Any] | None) -> dict[str, Any]:
     """What the template shows beyond the run, ready to read."""
     if results is None or evaluation is None:
-        return {"evaluation": None, "sweep": "", "cost": "", "safety": ""}
+        return {"evaluation": None, "sweep": "", "cost": "", "safety": "", "folder": ""}
     apart = evaluation["differences"]["adapter"]
     for system in (evaluation["systems"]["base"], evaluation["systems"]["adapter"]):
         shown = [system["measures"][name] for name in MEASURES] + [system[group][name] for group, name in tables.FACTS]
@@ -169,9 +175,32 @@ def _share_of(count: int, rows: int) -> str:
 def _where(found: dict[str, Any]) -> str:
     """The machine on which a result file was measured, and the day."""
     machine = found["measured"]["machine"]
+    if isinstance(machine, str):  # written by hand
+        return f"machine {machine}, {found['measured']['date']}"
     card = "" if machine["device"] == "cpu" else f"{machine['device']}, "
     bf16 = "with" if machine["bf16"] else "without"
     return f"{card}{machine['cores']} cores of {machine['processor']} {bf16} bf16, {found['measured']['date']}"
+
+
+def _made(found: dict[str, Any]) -> str:
+    """By which command a result file was made, where and when, as far as it tells."""
+    told = found.get("measured", {})
+    if "command" not in told:  # from before it was noted
+        committed = f"; committed {told['committed']}" if "committed" in told else ""
+        return f"command, day and machine were not recorded{committed}"
+    by_hand = f". {told['transcribed']}" if "transcribed" in told else ""
+    return f"`{told['command']}`, {_where(found)}{by_hand}"
+
+
+def _sources(run: dict[str, Any], results: Results | None) -> dict[str, dict[str, Any]]:
+    """Each result file that the card shows numbers from -> what it holds."""
+    if results is None:
+        return {"run.json": run}
+    if not results.whole:
+        return {"run.json": run, "evaluation/results.json": results.read("evaluation/results")}
+    runs = {f"sweep/{name}.json": found for name, found in results.sweep().items()}
+    shown = [name for name in COMMANDS if name.startswith(("evaluation/", "cost/", "safety/"))]
+    return {**runs, **{f"{name}.json": results.read(name) for name in shown}}
 
 
 def _rendered(template: str, **values: Any) -> str:
@@ -208,40 +237,36 @@ def fill(readme: str, results: Results) -> str:
     return readme
 
 
-def _read(path: Path, command: str) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise TrainingError(
-            f"There is no {path}, so numbers would be without their source; write it with `python -m {command}` first."
-        ) from None
-    except ValueError as error:
-        raise TrainingError(f"{path} is not JSON ({error}); write it anew with `python -m {command}`.") from None
-
-
 def licence_of(base: str, chosen: str = "") -> tuple[str, str]:
     """(the Hub's id, a sentence for the card). Raises TrainingError where the base is not known here and none was chosen."""
     if chosen:
-        return chosen, f"The adapter goes under {chosen}; the licence of {base} applies beside it."
+        return chosen, f"What is here goes under {chosen}; the licence of {base} applies beside it."
     for beginning, known in LICENCES.items():
         if base.startswith(beginning):
             return known
-    raise TrainingError(f"The licence of {base} is not known here; look it up on the Hub and pass it with --licence.")
+    raise TrainingError(
+        f"The licence of {base} is not known here; look it up on the Hub and pass it with --licence, or set "
+        "`licence` in the recipe."
+    )
 
 
-def _metadata(base: str, licence: str, amod: bool, evaluation: dict[str, Any] | None) -> ModelCardData:
+def _metadata(
+    base: str, licence: str, amod: bool, evaluation: dict[str, Any] | None, merged: bool = False
+) -> ModelCardData:
     measured: dict[str, Any] = {}
     if evaluation:
         measured = {"model_name": "counselling-lora", "eval_results": _eval_results(evaluation, amod)}
     return ModelCardData(
         **measured,
         base_model=base,
-        library_name="peft",
+        # "merge" is the Hub's word for several models made one.
+        base_model_relation="finetune" if merged else "adapter",
+        library_name="transformers" if merged else "peft",
         pipeline_tag="text-generation",
         language="en",
         license=licence,
         datasets=[AMOD] if amod else None,
-        tags=["lora", "qlora", "self-help", "mental-health"],
+        tags=[*([] if merged else ["lora"]), "qlora", "self-help", "mental-health"],
     )
 
 
@@ -282,13 +307,14 @@ def main() -> None:
         parser.error("--readme needs --results")
     results = Results(options.results) if options.results else None
     run_file = options.run or (results.run_file if results else Path("outputs/adapter/run.json"))
+    out = options.out or (options.results.parent / "README.md" if options.results else run_file.with_name("README.md"))
     try:
         card = render(run_file, options.licence, results)
+        writable(out.parent)
         if options.readme and results:
             options.readme.write_text(fill(options.readme.read_text(encoding="utf-8"), results), encoding="utf-8")
     except TrainingError as error:
         raise SystemExit(str(error)) from None
-    out = options.out or (options.results.parent / "README.md" if options.results else run_file.with_name("README.md"))
     card.save(out)
     print(f"Wrote {out}. Read it before you publish it.")
 

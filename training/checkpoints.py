@@ -8,13 +8,17 @@ Knows nothing about models.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from training import TrainingError
+from safetensors import SafetensorError
+
+from training import TrainingError, named, writable
 from training.recipe import Recipe
 from training.record import RUN
 
@@ -50,12 +54,27 @@ def begin(recipe: Recipe, data: dict[str, str], resume: bool) -> str | None:
         return str(checkpoints[-1])
     if resume:
         log.info("%s holds no checkpoint; beginning.", output)
-    output.mkdir(parents=True, exist_ok=True)
+    writable(output)
     # Of a run that did not end well: its adapter will be written over, and so is its evaluation.
     (output / RUN).unlink(missing_ok=True)
     shutil.rmtree(output / "evaluation", ignore_errors=True)
     note.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     return None
+
+
+@contextlib.contextmanager
+def saving(output: Path) -> Iterator[None]:
+    """Around what writes a run's files. Each library has its own words for a full disk, and none of them says so.
+
+    Raises:
+        TrainingError: they could not be written.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise TrainingError(
+            f"{output} could not be written ({named(error)}). Where the disk is full, free some of it, then go on with --resume."
+        ) from error
 
 
 def differing(one: dict[str, Any], other: dict[str, Any]) -> str:

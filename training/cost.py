@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from training import TrainingError, plan
+from training import TrainingError, plan, record, writable
 from training.recipe import Recipe
 
 PRICES = Path(__file__).parent / "prices.yaml"
@@ -120,13 +120,18 @@ def costs(
 
 
 def training_costs(run: Mapping[str, Any], prices: Mapping[str, Any]) -> dict[str, Any]:
-    """Hours of a run, and what they cost where its device has a price."""
-    hours = run["training_seconds"] / 3600
+    """Hours of a run's training and of its evaluations, and what both cost where its device has a price.
+
+    Older files count both as training: then `evaluation_hours` is None.
+    """
+    hours, evaluations = run["training_seconds"] / 3600, run.get("evaluation_seconds")
+    paid = hours + (evaluations or 0) / 3600
     card = next((name for name in prices["hardware"] if re.search(rf"\b{name}\b", run["device"])), None)
     return {
         "device": run["device"],
         "hours": hours,
-        "dollars": hours * prices["hardware"][card] if card else None,
+        "evaluation_hours": None if evaluations is None else evaluations / 3600,
+        "dollars": paid * prices["hardware"][card] if card else None,
         "peak_memory_gib": run["peak_memory_gib"],
     }
 
@@ -172,16 +177,19 @@ def table(found: Mapping[str, Any]) -> str:
         ]
     if training := found.get("training"):
         paid = f", ${training['dollars']:.2f}" if training["dollars"] is not None else ""
+        evaluations = training.get("evaluation_hours")
+        apart = "evaluations included" if evaluations is None else f"and its evaluations {evaluations:.2f}"
         lines += [
             "",
-            f"The run that the adapter comes from took {training['hours']:.2f} hours on {training['device']}{paid}.",
+            f"The training that the adapter comes from took {training['hours']:.2f} hours, {apart}, on "
+            f"{training['device']}{paid}.",
         ]
     return "\n".join(lines) + "\n"
 
 
 def _answer_of(evaluation: Path) -> Answer:
     """Mean tokens of an answer and its prompt, as the last local system was measured."""
-    systems = json.loads(evaluation.read_text(encoding="utf-8"))["systems"]
+    systems = record.read_result(evaluation, "training.evaluate").get("systems", {})
     measured = [system["tokens"] for system in systems.values() if system.get("tokens")]
     if not measured:
         raise TrainingError(f"{evaluation} holds no local model's tokens; run training.evaluate.")
@@ -205,6 +213,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for cost.json and cost.md")
     options = parser.parse_args()
     try:
+        if options.out:
+            writable(options.out)
         prices = read_prices(options.prices)
         answer = _answer_of(options.evaluation) if options.evaluation else Answer()
         answer = Answer(
@@ -219,11 +229,13 @@ def main() -> None:
         found = costs(prices, answer, serving, options.less)
         found["memory"] = memory_costs(Recipe(), options.base_model)
         if options.run:
-            found["training"] = training_costs(json.loads(options.run.read_text(encoding="utf-8")), prices)
-    except (TrainingError, OSError, ValueError, KeyError) as error:
+            found["training"] = training_costs(record.read_result(options.run, "training.qlora"), prices)
+        found["measured"] = record.made_by()
+    except TrainingError as error:
         raise SystemExit(str(error)) from None
+    except KeyError as error:
+        raise SystemExit(f"{options.run} lacks {error}; is it the run.json of a finished training.qlora?") from None
     if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "cost.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
         (options.out / "cost.md").write_text(table(found), encoding="utf-8")
     print(table(found), end="")

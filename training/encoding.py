@@ -93,6 +93,17 @@ def encode_all(rows: Sequence[dict[str, str]], tokenizer: Any, max_length: int) 
     return Dataset.from_list([encode(row, tokenizer, max_length) for row in rows])
 
 
+def with_padding(tokenizer: Any, side: str) -> Any:
+    """The tokenizer, padding on this side with a token that is already in its vocabulary: a new one would resize the model.
+
+    Not the end of the sequence where there is another: the repetition penalty would count it as said before.
+    """
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    tokenizer.padding_side = side
+    return tokenizer
+
+
 class SupervisedCollator:
     """Pads a batch, and asks the model for logits of the supervised tokens only.
 

@@ -26,8 +26,9 @@ from typing import Any
 from tqdm import tqdm
 
 from support.engines import EngineError
+from support.engines.choice import Hardware, choose
 from support.settings import Settings
-from training import TrainingError
+from training import TrainingError, writable
 from training.evaluation import endpoints, judge, measures, report, tracking
 from training.evaluation.answers import kept
 from training.evaluation.systems import System, digest, local, read_test, remote, with_base_of
@@ -99,10 +100,12 @@ def main() -> None:
         if judge_at and options.reference not in names:
             raise TrainingError(f"There is no {options.reference!r} to compare with; there are: {', '.join(names)}.")
         test = read_test(options.data, options.questions)
+        writable(options.out), writable(options.work)
         settings = with_base_of(options.adapter, Settings.from_env())
-        systems = [local("base", replace(settings, adapter_id=""), test, options.work / "base")]
         if judge_at:  # before hours of asking, not after
-            judge.demand_outsider(judge_at.model, [systems[0].about["model"], *(e.model for e in asked.values())])
+            base = choose(settings, Hardware.detect()).model
+            judge.demand_outsider(judge_at.model, [base, *(endpoint.model for endpoint in asked.values())])
+        systems = [local("base", replace(settings, adapter_id=""), test, options.work / "base")]
         report.write(systems, test, options.out)
         if options.adapter:
             systems.append(

@@ -8,7 +8,8 @@ Prints a table. With `--hardware`, the memory part by part; where the recipe can
 
 Bytes are counted from the model's shape (`memory`); the count is checked against measured peaks in the tests and in
 `model_card/results`. Time is tokens times operations over the card's speed, of which training in 4 bits reaches a share that
-differs by library and length: a range is given. Knows nothing about data but its length, and loads no weights.
+differs by library and length: a range is given. It is of training alone: evaluations come on top. Knows nothing about data but
+its length, and loads no weights.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 import psutil
 
 from support.prompt import SYSTEM_PROMPT
-from training import TrainingError
+from training import TrainingError, named
 from training.recipe import Recipe, read_recipe
 
 GIB = 2**30
@@ -143,7 +144,7 @@ def _activations(shape: Shape, width: int, dropout: bool) -> float:
 
 
 def seconds(shape: Shape, recipe: Recipe, hardware: Hardware, tokens: int) -> tuple[float, float]:
-    """(at best, at worst) of the training loop over `tokens` in all. Several cards are as slow as one at worst.
+    """(at best, at worst) of training on `tokens` in all, evaluations left out. Several cards are as slow as one at worst.
 
     Two operations a weight forward and two backward: the base's weights get no gradient. With checkpointing two more.
     """
@@ -177,8 +178,8 @@ def shape_of(base_model: str) -> Shape:
         )
     except (OSError, ValueError, AttributeError) as error:
         raise TrainingError(
-            f"The shape of {base_model} could not be read ({type(error).__name__}); it needs the config.json of a "
-            "Llama-like model, and HF_TOKEN where it is gated."
+            f"The shape of {base_model} could not be read ({named(error)}); check base_model: it must be a Llama-like model, "
+            "and a gated one needs its licence accepted on the Hub, and HF_TOKEN."
         ) from error
 
 
@@ -254,7 +255,7 @@ def table(shape: Shape, recipe: Recipe, cards: Sequence[Hardware] = CARDS) -> st
     need = sum(memory(shape, recipe).values())
     lines = [
         f"{recipe.base_model} in {recipe.quantization}, rank {recipe.lora_r}, {recipe.max_length} tokens, "
-        f"{recipe.batch_size} rows at once; {tokens:,} tokens in all",
+        f"{recipe.batch_size} rows at once; {tokens:,} tokens in all; minutes without evaluations",
         f"{'card':<8}{'has GiB':>8}{'needs':>8}  {'minutes':>12}  ",
     ]
     for card in cards:
@@ -310,7 +311,8 @@ def main() -> None:
         print(f"{part:<32}{size:>7.2f} GiB")
     best, worst = seconds(shape, recipe, card, tokens_of(recipe))
     print(
-        f"{'in all':<32}{sum(parts.values()):>7.2f} GiB of {card.memory:.1f}; {best / 60:.0f} to {worst / 60:.0f} minutes"
+        f"{'in all':<32}{sum(parts.values()):>7.2f} GiB of {card.memory:.1f}; {best / 60:.0f} to {worst / 60:.0f} minutes, "
+        "evaluations not counted"
     )
 
 

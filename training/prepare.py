@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from support.screening import rules_version
-from training import TrainingError
+from training import TrainingError, writable
 from training.cleaning import Counts, Row, alike, clean
 
 HUB_ID = "Amod/mental_health_counseling_conversations"
@@ -68,6 +68,11 @@ def prepare(
             f"--validation must be above 0, --test not below, both together below 1; they are {validation} and {test}."
         )
     raw = read_file(data) if data else read_hub()
+    if not raw:
+        raise TrainingError(
+            f"{data or HUB_ID} holds no rows below the names of its columns; add some, or name other data."
+        )
+    writable(out)
     cleaned, counts = clean(raw, progress=progress)
     if not cleaned:
         raise TrainingError(
@@ -87,7 +92,6 @@ def prepare(
         "screening_rules": rules_version(),
         "splits": {},
     }
-    out.mkdir(parents=True, exist_ok=True)
     for name, part in splits.items():
         path = out / f"{name}.jsonl"
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part), encoding="utf-8")
@@ -115,12 +119,13 @@ def read_file(path: Path) -> list[Row]:
     }
     if path.is_dir():
         raise TrainingError(f"{path} is a folder; --data takes one file.")
-    if path.suffix not in readers:
+    suffix = path.suffix.lower()
+    if suffix not in readers:
         raise TrainingError(
             f"{path} is not one of {', '.join(readers)}; convert it, or leave --data out to use {HUB_ID}."
         )
     try:
-        table = readers[path.suffix]()
+        table = readers[suffix]()
     except FileNotFoundError:
         raise TrainingError(
             f"There is no file {path}; pass one with --data, or leave --data out to use {HUB_ID}."
@@ -129,7 +134,7 @@ def read_file(path: Path) -> list[Row]:
         raise TrainingError(f"{path} is not UTF-8 text; save it as UTF-8 and try again.") from None
     except (ValueError, OSError, pandas.errors.ParserError) as error:
         raise TrainingError(
-            f"{path} is not a readable {path.suffix} ({type(error).__name__}: {str(error)[:100]}); export it again."
+            f"{path} is not a readable {suffix} ({type(error).__name__}: {str(error)[:100]}); export it again."
         ) from None
     _demand_columns([str(name) for name in table.columns], path.name)
     return [_row(cells) for cells in table.to_dict("records")]
@@ -227,9 +232,10 @@ def sha256_of(path: Path) -> str:
 def _demand_columns(found: Sequence[str], where: str) -> None:
     missing = [name for name in COLUMNS if name not in found]
     if missing:
+        one = " A csv's cells must be separated by commas." if len(found) == 1 else ""
         raise TrainingError(
             f"{where} lacks the column {' and '.join(missing)}; it has: {', '.join(found) or 'nothing'}. "
-            "Rename its columns to Context (the question) and Response (the answer)."
+            f"Rename its columns to Context (the question) and Response (the answer).{one}"
         )
 
 
@@ -300,7 +306,13 @@ def main() -> None:
     parser.add_argument("--validation", type=float, default=0.05, help="share that training is stopped by (0.05)")
     parser.add_argument("--test", type=float, default=0.25, help="share that results are measured on (0.25)")
     parser.add_argument("--seed", type=int, default=0, help="decides which rows are kept and held out")
-    parser.add_argument("--source", default="", help="what the model card calls the data, such as its Hub id")
+    parser.add_argument(
+        "--source",
+        nargs="?",
+        default="",
+        const=HUB_ID,
+        help=f"what the model card calls the data; without a name: the file is a copy of {HUB_ID}",
+    )
     options = parser.parse_args()
     try:
         report = prepare(

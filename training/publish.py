@@ -8,8 +8,9 @@ with its chat template, run.json, the loss plot, what training.evaluate wrote to
 from these. Private unless told otherwise. A push
 that fails loses nothing: the folder stays as it is, and the command to push again is printed.
 
-The proof runs in a fresh process with nothing but the repo's name: as `AutoPeftModelForCausalLM` and as the app loads it, the
-logits must be those of the folder. Knows nothing about training but the files that it leaves.
+The proof runs in a fresh process with nothing but the repo's name: as `AutoPeftModelForCausalLM` and as the app loads it,
+the logits must be those of the folder; those of a merged model must be what base and adapter give beside each other. Knows
+nothing about training but the files that it leaves.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import argparse
 import hashlib
 import json
 import logging
+import shlex
 import shutil
 import subprocess
 import sys
@@ -29,7 +31,7 @@ from typing import Any, TypeVar
 
 from transformers import TrainerCallback
 
-from training import TrainingError, card
+from training import TrainingError, card, named
 from training.checkpoints import UNFINISHED, differing
 from training.qlora import same
 from training.record import RUN
@@ -61,12 +63,13 @@ def publish(
         folder: as training.qlora wrote it.
         repo: "name" or "owner/name" on the Hub; made where it is not there.
         private: whether a new repo is private. One that is there stays as it is.
-        merged: also export base and adapter as one model, to `<repo>-merged`.
+        merged: also export base and adapter as one model, to `<repo>-merged`, with a card of its own, and prove that too.
         licence: see `training.card.render`.
         keep_checkpoint: leave the last checkpoint in the repo, so that a session that ends now need not train again.
 
     Returns:
         {"url", "repo"}, and what the proof measured: {"autopeft", "app": greatest difference of a logit, "adapter_effect"}.
+        With `merged` also "merged": {"url", "repo", "merged": greatest difference of a logit, "adapter_effect"}.
 
     Raises:
         TrainingError: no token, a file is missing, the push failed, or what loads from the Hub is not what was trained.
@@ -80,20 +83,20 @@ def publish(
             f"The run in {folder} did not end well; go on with training.qlora --resume, or train again."
         )
     evaluated = _evaluation_of(folder)
-    model_card = card.render(folder / RUN, licence, evaluated)
-    model_card.save(folder / "README.md")
-    options = (
-        f"{'' if private else ' --public'}{' --merged' if merged else ''}{f' --licence {licence}' if licence else ''}"
-    )
-    again = f"python -m training.publish {folder} --repo {repo}{options}"
+    card.render(folder / RUN, licence, evaluated).save(folder / "README.md")
+    options = [*([] if private else ["--public"]), *(["--merged"] if merged else [])]
+    options += ["--licence", licence] if licence else []
+    again = shlex.join(["python", "-m", "training.publish", str(folder), "--repo", repo, *options])
     url = _push(folder, repo, private, again, keep_checkpoint)
     log.info("Uploaded to %s. Loading it again in a fresh process.", url)
-    proof = prove(url.repo_id, folder)
+    done = {"url": str(url), "repo": url.repo_id, **prove(url.repo_id, folder)}
     if merged:
         whole = _merge(folder)
-        model_card.save(whole / "README.md")
-        _push(whole, f"{repo}-merged", private, again)
-    return {"url": str(url), "repo": url.repo_id, **proof}
+        card.render(folder / RUN, licence, merged_from=url.repo_id).save(whole / "README.md")
+        url = _push(whole, f"{repo}-merged", private, again)
+        log.info("Uploaded to %s. Loading it again in a fresh process.", url)
+        done["merged"] = {"url": str(url), "repo": url.repo_id, **prove(url.repo_id, folder, merged=True)}
+    return done
 
 
 def _evaluation_of(folder: Path) -> card.Results | None:
@@ -116,10 +119,14 @@ def _evaluation_of(folder: Path) -> card.Results | None:
 
 def summary(proof: dict[str, Any]) -> str:
     """What `publish` gave, for people."""
-    return (
+    told = (
         f"{proof['url']}: loaded again, logits differ by {max(proof['autopeft'], proof['app']):.2g} at most.\n"
         f"In the app: ADAPTER_ID={proof['repo']}"
     )
+    if whole := proof.get("merged"):
+        told += f"\n{whole['url']}: loaded again, logits differ from base and adapter by {whole['merged']:.2g} at most."
+        told += f"\nIn the app: MODEL_ID={whole['repo']}"
+    return told
 
 
 def demand_token() -> str:
@@ -164,7 +171,7 @@ def demand_repo(repo: str, base: str, licence: str = "") -> None:
         url = _with_retries(lambda: HfApi().create_repo(repo, private=True, exist_ok=True))
     except Exception as error:
         raise TrainingError(
-            f"{name} cannot make or write the repo {repo} ({_named(error)}); "
+            f"{name} cannot make or write the repo {repo} ({named(error)}); "
             "use a token with write access, and a name that is yours."
         ) from error
     log.info("The adapter will go to %s.", url)
@@ -189,14 +196,9 @@ def _push(folder: Path, repo: str, private: bool, again: str, keep_checkpoint: b
         )
     except Exception as error:
         raise TrainingError(
-            f"The push to {repo} failed ({_named(error)}). Nothing is lost; push again with:\n  {again}"
+            f"The push to {repo} failed ({named(error)}). Nothing is lost; push again with:\n  {again}"
         ) from error
     return url
-
-
-def _named(error: Exception) -> str:
-    """Its kind and its first line."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or ['?'])[0][:200]}"
 
 
 def _with_retries(call: Callable[[], T]) -> T:
@@ -357,10 +359,15 @@ def _whole_name(repo: str) -> str:
 # The proof
 
 
-def prove(repo: str, folder: Path) -> dict[str, float]:
-    """Load `repo` in a fresh process and compare it with `folder`. Raises TrainingError where it is not the same."""
+def prove(repo: str, folder: Path, merged: bool = False) -> dict[str, float]:
+    """Load `repo` in a fresh process and compare it with `folder`, the adapter's. Raises TrainingError where it is not the same.
+
+    Returns:
+        greatest difference of a logit, by how it was loaded, and "adapter_effect": what the adapter does to them at all.
+    """
+    command = ["training.publish", str(folder.resolve()), "--repo", repo, "--prove", *(["--merged"] if merged else [])]
     done = subprocess.run(
-        [sys.executable, "-m", "training.publish", str(folder.resolve()), "--repo", repo, "--prove"],
+        [sys.executable, "-m", *command],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parent.parent,
@@ -371,10 +378,12 @@ def prove(repo: str, folder: Path) -> dict[str, float]:
         raise TrainingError(
             f"{repo} could not be loaded again: {(done.stderr.strip().splitlines() or ['?'])[-1]}"
         ) from None
-    if not same(max(proof["autopeft"], proof["app"]), proof["adapter_effect"]):
+    ways = {name: distance for name, distance in proof.items() if name != "adapter_effect"}
+    if not same(max(ways.values()), proof["adapter_effect"]):
         raise TrainingError(
-            f"What loads from {repo} is not what was trained: logits differ by {proof['autopeft']:.3f} (AutoPeft) and "
-            f"{proof['app']:.3f} (the app), where the adapter moves them by {proof['adapter_effect']:.3f}. Do not use it."
+            f"What loads from {repo} is not what was trained: logits differ by "
+            f"{' and '.join(f'{distance:.3f} ({name})' for name, distance in ways.items())}, "
+            f"where the adapter moves them by {proof['adapter_effect']:.3f}. Do not use it; publish again."
         )
     return proof
 
@@ -400,6 +409,21 @@ def _prove(repo: str, folder: Path) -> dict[str, float]:
     app = load(Settings(model_id=base, adapter_id=repo, quantization=quantization))
     differences["app"] = _distance(_logits(app.model), expected)
     return {**differences, "adapter_effect": _distance(plain, expected)}
+
+
+def _prove_merged(repo: str, folder: Path) -> dict[str, float]:
+    """The same for base and adapter as one model: against both beside each other, as `_merge` loaded them."""
+    import torch
+    from peft import AutoPeftModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    beside = AutoPeftModelForCausalLM.from_pretrained(str(folder), dtype=torch.float16)
+    expected, plain = _logits(beside), _plain_logits(beside)
+    del beside
+    if not AutoTokenizer.from_pretrained(repo).chat_template:
+        raise TrainingError("its tokenizer has no chat template.")
+    whole = AutoModelForCausalLM.from_pretrained(repo, dtype="auto")
+    return {"merged": _distance(_logits(whole), expected), "adapter_effect": _distance(plain, expected)}
 
 
 def _logits(model: Any) -> Any:
@@ -433,10 +457,10 @@ def main() -> None:
     )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # the Hub client tells each request
     try:
         if options.prove:
-            print(json.dumps(_prove(options.repo, options.folder)))
+            print(json.dumps((_prove_merged if options.merged else _prove)(options.repo, options.folder)))
             return
         proof = publish(
             options.folder, options.repo, private=not options.public, merged=options.merged, licence=options.licence

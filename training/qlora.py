@@ -52,9 +52,9 @@ from transformers import (
 from transformers.trainer_pt_utils import DistributedLengthGroupedSampler
 
 from support import measured
-from training import TrainingError, checkpoints, plan, record
+from training import TrainingError, checkpoints, named, plan, record
 from training.dropout import PoissonDropout
-from training.encoding import SupervisedCollator, encode_all, read_split
+from training.encoding import SupervisedCollator, encode_all, read_split, with_padding
 from training.recipe import EMBEDDED, Recipe, read_recipe
 
 # Of a logit. Those near 30 are 0.016 apart in fp16 and 0.125 in bf16, and sums in another order move them by a few steps; so
@@ -94,7 +94,7 @@ def base_of(recipe: Recipe) -> tuple[str, str]:
 
 
 def load_tokenizer(source: str) -> Any:
-    """The base model's tokenizer, with a padding token that is already in its vocabulary: a new one would resize it.
+    """The base model's tokenizer, padding on the right.
 
     Raises:
         TrainingError: it cannot be loaded, or has no chat template.
@@ -105,10 +105,7 @@ def load_tokenizer(source: str) -> Any:
         raise TrainingError(_not_loaded(source, error)) from error
     if not tokenizer.chat_template:
         raise TrainingError(f"{source} has no chat template; set base_model to an instruct or chat model.")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
-    tokenizer.padding_side = "right"
-    return tokenizer
+    return with_padding(tokenizer, "right")
 
 
 def quantization_config(quantization: str) -> BitsAndBytesConfig | None:
@@ -170,7 +167,7 @@ def with_new_adapter(base: Any, recipe: Recipe, name: str) -> Any:
 
 def _not_loaded(source: str, error: Exception) -> str:
     return (
-        f"The base model {source} could not be loaded ({type(error).__name__}); check base_model, and for a gated "
+        f"The base model {source} could not be loaded ({named(error)}); check base_model, and for a gated "
         "model such as Llama 2 accept its licence on the Hub and set HF_TOKEN."
     )
 
@@ -209,12 +206,12 @@ def train(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
         checkpoint = checkpoints.begin(recipe, {split: digest for split, (_, digest) in splits.items()}, resume)
     # Not evaluate() before train(): that leaves several processes unsynchronised.
     arguments.eval_on_start = checkpoint is None
-    encoded = {
-        "train": encode_all(drawn(splits["train"][0], recipe), tokenizer, recipe.max_length),
-        "validation": encode_all(splits["validation"][0], tokenizer, recipe.validation_length),
-    }
+    used = {"train": drawn(splits["train"][0], recipe), "validation": splits["validation"][0]}
+    longest = {"train": recipe.max_length, "validation": recipe.validation_length}
+    encoded = {split: encode_all(rows, tokenizer, longest[split]) for split, rows in used.items()}
 
     model = with_new_adapter(load_base(source, recipe.quantization), recipe, name)
+    stopwatch = Stopwatch()
     trainer = ResumableTrainer(
         model=model,
         args=arguments,
@@ -222,15 +219,14 @@ def train(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
         eval_dataset=encoded["validation"],
         data_collator=SupervisedCollator(tokenizer),
         processing_class=tokenizer,
-        callbacks=_callbacks(recipe),
+        callbacks=[stopwatch, *_callbacks(recipe)],
     )
     seen_before = checkpoints.tokens_seen(checkpoint)
-    loop_started = time.perf_counter()
     if checkpoint and checkpoints.ended(checkpoint):
         trainer.take_best(checkpoint)
     else:
         trainer.train(resume_from_checkpoint=checkpoint)
-    loop_seconds = time.perf_counter() - loop_started
+    tokens = trainer.state.num_input_tokens_seen - seen_before
     history = {key: record.history(trainer.state.log_history, key) for key in ("loss", "eval_loss")}
     after = trainer.evaluate()["eval_loss"]  # of the best adapter
     if not math.isfinite(after):
@@ -242,7 +238,9 @@ def train(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
         "versions": record.versions(),
         "device": measured.device(),
         "compute_dtype": str(compute_dtype()).removeprefix("torch."),
-        "data": record.data_facts(recipe, {split: digest for split, (_, digest) in splits.items()}, encoded),
+        "measured": record.made_by(),
+        "licence": recipe.licence,
+        "data": record.data_facts(recipe, {split: digest for split, (_, digest) in splits.items()}, used, encoded),
         "steps": trainer.state.global_step,
         "processes": arguments.world_size,
         "losses": {
@@ -252,9 +250,10 @@ def train(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
             "validation": history["eval_loss"],
         },
         "trainable_parameters": model.num_parameters(only_trainable=True),
-        "resumed": checkpoint is not None,  # then the two below are of the part after it
-        "training_seconds": round(loop_seconds, 1),
-        "tokens_per_second": round((trainer.state.num_input_tokens_seen - seen_before) / loop_seconds, 1),
+        "resumed": checkpoint is not None,  # then the three below are of the part after it
+        "training_seconds": round(stopwatch.seconds, 1),
+        "evaluation_seconds": round(trainer.evaluation_seconds, 1),
+        "tokens_per_second": round(tokens / stopwatch.seconds, 1) if stopwatch.seconds else 0.0,
         "peak_memory_gib": round(record.peak_memory() / 2**30, 2),
         "planned_memory_gib": round(sum(planned.values()), 2),
     }
@@ -263,7 +262,8 @@ def train(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
 
     # Out of the loop's mixed precision, as it will be loaded.
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    save(model, tokenizer, source, output)
+    with checkpoints.saving(output):
+        save(model, tokenizer, source, output)
     run["adapter_bytes"] = (output / "adapter_model.safetensors").stat().st_size
     probe = encoded["validation"][0]["input_ids"]
     trained, plain = _logits(model, probe), _logits_without_adapter(model, probe)
@@ -342,8 +342,22 @@ def _callbacks(recipe: Recipe) -> list[TrainerCallback]:
     return [EarlyStoppingCallback(recipe.patience), *keep]
 
 
+class Stopwatch(TrainerCallback):
+    """Seconds of the optimizer steps alone: evaluations and checkpoints come between them."""
+
+    seconds = 0.0
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._began = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # else what the card still computes would count as evaluation
+        self.seconds += time.perf_counter() - self._began
+
+
 class ResumableTrainer(Trainer):
-    """Orders rows by seed and epoch alone, and leaves the adapter's inputs in the precision of the base.
+    """Orders rows by seed and epoch alone, leaves the adapter's inputs in the precision of the base, and times evaluations.
 
     transformers draws its length groups from the global generator. What state that has when an epoch begins depends on the
     dropout before, which a run that goes on in the middle of an epoch has not drawn: it would see other batches.
@@ -351,9 +365,21 @@ class ResumableTrainer(Trainer):
     PEFT casts these inputs to fp32 unless autocast is on, but asks about CUDA's only; on a CPU autocast casts them back.
     """
 
+    evaluation_seconds = 0.0
+
+    def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
+        started = time.perf_counter()
+        found = super().evaluate(*arguments, **options)
+        self.evaluation_seconds += time.perf_counter() - started
+        return found
+
     def train(self, *arguments: Any, **options: Any) -> Any:
         with disable_input_dtype_casting(self.model):  # type: ignore[arg-type]
             return super().train(*arguments, **options)
+
+    def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:
+        with checkpoints.saving(Path(str(self.args.output_dir))):
+            super()._save_checkpoint(*arguments, **options)
 
     def take_best(self, checkpoint: str) -> None:
         """The end of a run that was over when it wrote `checkpoint`.
@@ -424,7 +450,7 @@ def main() -> None:
     from training import publish  # which needs this file
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # the Hub client tells each request
     try:
         recipe = read_recipe(sys.argv[1:])
         if recipe.publish_to:

@@ -5,12 +5,17 @@ Knows nothing about how it was trained.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+import shlex
 import sys
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from support import measured
+from training import TrainingError
 from training.encoding import IGNORED
 from training.recipe import Recipe
 
@@ -26,15 +31,53 @@ def versions() -> dict[str, str]:
     return measured.versions(PACKAGES)
 
 
-def data_facts(recipe: Recipe, digests: dict[str, str], encoded: dict[str, Dataset]) -> dict[str, Any]:
-    """What was trained on: training.prepare's report where there is one, files' hashes and token counts as read now."""
+def made_by() -> dict[str, Any]:
+    """Where a result file comes from, as `support.measured.save` notes it: command, day, machine.
+
+    Folders of this machine are left out of the command: what it makes goes to the Hub.
+    """
+    module = getattr(sys.modules["__main__"].__spec__, "name", Path(sys.argv[0]).name).removesuffix(".__main__")
+    arguments = [re.sub(r"(^|=)(/|[A-Za-z]:\\).*[/\\]", r"\1", argument) for argument in sys.argv[1:]]
+    return {
+        "command": shlex.join(["python", "-m", module, *arguments]),
+        "date": str(date.today()),
+        "machine": measured.machine(),
+    }
+
+
+def read_result(path: Path, command: str) -> dict[str, Any]:
+    """A result file. Raises TrainingError, with the command that writes it, where it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TrainingError(
+            f"There is no {path}, so numbers would be without their source; write it with `python -m {command}` first."
+        ) from None
+    except ValueError as error:
+        raise TrainingError(f"{path} is not JSON ({error}); write it anew with `python -m {command}`.") from None
+
+
+def data_facts(
+    recipe: Recipe, digests: dict[str, str], used: dict[str, list[dict[str, str]]], encoded: dict[str, Dataset]
+) -> dict[str, Any]:
+    """What was trained on: training.prepare's report where there is one, token counts as read now, and two hashes of a split.
+
+    `sha256` is of the file, `rows_sha256` of the rows that were used of it, as lines of such a file: the same where all were.
+    """
     report = Path(recipe.data) / "report.json"
     prepared = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
     facts = {key: prepared.get(key) for key in ("source", "source_sha256", "rows_read", "dropped", "seed")}
     for split, digest in digests.items():
         lengths = [len(ids) for ids in encoded[split]["input_ids"]]
         supervised = sum(label != IGNORED for labels in encoded[split]["labels"] for label in labels)
-        facts[split] = {"rows": len(lengths), "sha256": digest, "tokens": sum(lengths), "supervised_tokens": supervised}
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in used[split])
+        facts[split] = {
+            "rows": len(lengths),
+            "sha256": digest,
+            "rows_sha256": hashlib.sha256(lines.encode()).hexdigest(),
+            "tokens": sum(lengths),
+            "supervised_tokens": supervised,
+        }
     return facts
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from training import TrainingError
+from training import TrainingError, writable
 from training.checkpoints import UNFINISHED
 from training.encoding import read_split
 from training.recipe import read_recipe
@@ -101,7 +101,10 @@ def table(runs: dict[str, dict[str, Any]]) -> str:
             run["planned_memory_gib"],
         ]
         lines.append(" | ".join(map(str, cells)))
-    return "\n".join(f"| {line} |" for line in lines) + "\n"
+    told = "\n".join(f"| {line} |" for line in lines) + "\n"
+    if mixed := [name for name, run in runs.items() if "evaluation_seconds" not in run]:  # older files
+        told += f"\nMinutes and tokens/s of {', '.join(mixed)} include evaluations.\n"
+    return told
 
 
 def rows_a_step(run: dict[str, Any]) -> int:
@@ -126,7 +129,7 @@ def plot(runs: dict[str, dict[str, Any]], path: Path) -> None:
 
 def write(runs: dict[str, dict[str, Any]], out: Path) -> None:
     """NAME.json of each run, sweep.md and sweep.png into `out`."""
-    out.mkdir(parents=True, exist_ok=True)
+    writable(out)
     for name, run in runs.items():
         (out / f"{name}.json").write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
     (out / "sweep.md").write_text(table(runs), encoding="utf-8")
@@ -139,6 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="folder for the results; without it only the table is printed")
     options = parser.parse_args(arguments)
     try:
+        if options.out:
+            writable(options.out)
         runs = run_all(read_sweep(options.sweep))
     except TrainingError as error:
         raise SystemExit(str(error)) from None

@@ -59,6 +59,14 @@ def test_training_hours_are_priced_where_the_card_has_a_price():
     assert cost.training_costs(run, cost.read_prices())["dollars"] == pytest.approx(0.2)
     assert cost.training_costs({**run, "device": "NVIDIA L40S"}, cost.read_prices())["dollars"] is None
     assert cost.training_costs({**run, "device": "cpu"}, cost.read_prices())["hours"] == 0.5
+    apart = cost.training_costs({**run, "evaluation_seconds": 900}, cost.read_prices())
+    assert apart["hours"] == 0.5 and apart["dollars"] == pytest.approx(0.3), "evaluations are paid too"
+    found = cost.costs(cost.read_prices(), Answer())
+    for training, says in (
+        (apart, "0.50 hours, and its evaluations 0.25,"),
+        ({**apart, "evaluation_hours": None}, "included"),
+    ):
+        assert says in cost.table({**found, "training": training})
 
 
 def test_the_command_takes_tokens_from_the_evaluation(tmp_path, monkeypatch, capsys):
@@ -69,8 +77,19 @@ def test_the_command_takes_tokens_from_the_evaluation(tmp_path, monkeypatch, cap
     cost.main()
     assert "an answer of 123 tokens after a prompt of 222" in capsys.readouterr().out
     found = json.loads((tmp_path / "out" / "cost.json").read_text(encoding="utf-8"))
+    assert found["measured"]["command"].endswith("--evaluation results.json --out out"), (
+        "without this machine's folders"
+    )
     assert found["answer"] == {"tokens": 123.0, "prompt_tokens": 222.0} and found["serving"] is None
     assert 0.9 < found["memory"]["less"] < 0.96, "6 to 8 GiB of some 100"
+    (tmp_path / "run.json").write_text("{}", encoding="utf-8")
+    for run, says in (
+        (tmp_path / "nothing.json", "training.qlora` first"),
+        (tmp_path / "run.json", "lacks 'training_seconds'"),
+    ):
+        monkeypatch.setattr("sys.argv", ["cost", "--run", str(run)])
+        with pytest.raises(SystemExit, match=says):
+            cost.main()
     monkeypatch.setattr("sys.argv", ["cost", "--hardware", "T4"])
     with pytest.raises(SystemExit, match="go together"):
         cost.main()

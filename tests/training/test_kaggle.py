@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from training import evaluate, plan, prepare, qlora
+from training import TrainingError, card, evaluate, plan, prepare, qlora
 
 FOLDER = Path(qlora.__file__).parent / "kaggle"
 
@@ -67,6 +67,18 @@ def test_every_command_takes_its_arguments(kaggle, tmp_path, monkeypatch, capsys
         "out": f"{folder}/evaluation",
     }
     assert recipe.output == folder and publish_it[2:] == ("--repo", kaggle.ADAPTER)
+
+
+def test_a_licence_named_in_the_recipe_reaches_the_card_without_being_named_again(tmp_path):
+    """The last command of the script passes none."""
+    run = json.loads((card.TEMPLATES / "results" / "sweep" / "seed.json").read_text(encoding="utf-8"))
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps({**run, "base_model": "someone/model", "licence": ""}), encoding="utf-8")
+    with pytest.raises(TrainingError, match="`licence` in the recipe"):
+        card.render(file)
+    file.write_text(json.dumps({**run, "base_model": "someone/model", "licence": "mit"}), encoding="utf-8")
+    assert card.render(file).data.license == "mit"
+    assert card.render(file, "apache-2.0").data.license == "apache-2.0"
 
 
 def test_the_image_keeps_its_torch(kaggle):

@@ -97,6 +97,35 @@ def test_an_adapter_is_published_and_loads_again_as_it_was_trained(hub, tmp_path
     assert not [path for path in repo.files if "checkpoint" in path or "unfinished" in path]
 
 
+def test_the_merged_model_has_a_card_of_its_own_and_loads_again(hub, tmp_path, tiny_model, adapter):
+    put_base(hub, tmp_path, tiny_model)
+    done = run(hub, tmp_path, str(adapter), "--repo", "counsel", "--merged", "--licence", "apache-2.0")
+    assert done.returncode == 0, done.stderr
+    assert "differ from base and adapter by" in done.stdout and "MODEL_ID=tester/counsel-merged" in done.stdout
+    files = hub.repos["tester/counsel-merged"].files
+    assert {"model.safetensors", "config.json", "tokenizer.json", "run.json"} <= {*files}
+    assert "adapter_config.json" not in files and hub.repos["tester/counsel-merged"].private
+    made, of_adapter = (
+        ModelCard(hub.repos[f"tester/{name}"].files["README.md"].decode()) for name in ("counsel-merged", "counsel")
+    )
+    assert (made.data.library_name, made.data.base_model_relation, made.data.base_model) == (
+        "transformers", "finetune", BASE,
+    )  # fmt: skip
+    assert (of_adapter.data.library_name, of_adapter.data.base_model_relation) == ("peft", "adapter")
+    assert "lora" not in made.data.tags and "PeftModel" not in made.text and "ADAPTER_ID" not in made.text
+    assert "huggingface.co/tester/counsel)" in made.text and "merged model was not measured" in made.text
+
+    from safetensors.torch import load, save
+
+    weights = load(files["model.safetensors"])
+    files["model.safetensors"] = save({name: weight + 0.5 for name, weight in weights.items()}, {"format": "pt"})
+    shutil.rmtree(tmp_path / "home")
+    check = "from training.publish import prove; from pathlib import Path; "
+    check += f"prove('tester/counsel-merged', Path({str(adapter)!r}), merged=True)"
+    done = run(hub, tmp_path, code=check)
+    assert done.returncode == 1 and "is not what was trained" in done.stderr
+
+
 def test_its_evaluation_goes_with_it_and_that_of_another_is_refused(hub, tmp_path, tiny_model, adapter):
     put_base(hub, tmp_path, tiny_model)
     evaluated = tmp_path / "evaluated"

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
 import yaml
 
 from support.engines.embedded import wheel_file
-from training import TrainingError, checkpoints, prepare, qlora
+from training import TrainingError, checkpoints, prepare, qlora, writable
 from training.qlora import train
 from training.recipe import Recipe, read_recipe
 
@@ -135,6 +136,10 @@ def test_a_tiny_model_learns_and_reloads(tmp_path, data, tiny_model, quantizatio
     assert run["steps"] == 18 and run["processes"] == 1 and len(run["losses"]["train"]) == 18
     assert run["reload"]["max_logit_difference"] < 1e-4 < run["reload"]["adapter_effect"]
     assert str(tiny_model) not in json.dumps(run)
+    took = run["training_seconds"], run["evaluation_seconds"]
+    assert min(took) > 0 and sum(took) < run["seconds"]
+    assert run["measured"]["date"] == str(date.today()) and run["measured"]["machine"]["cores"] >= 1
+    assert all(run["data"][split]["rows_sha256"] == run["data"][split]["sha256"] for split in ("train", "validation"))
     assert_adapter_is_whole(tmp_path / "adapter", run, "someone/tiny-llama")
     assert [entry["step"] for entry in run["losses"]["validation"]] == [0, 4, 8, 12, 16, 18]
     assert (tmp_path / "adapter" / "losses.png").stat().st_size > 5_000
@@ -240,6 +245,29 @@ def test_a_finished_run_is_never_trained_over(tmp_path, resume):
     assert (tmp_path / "run.json").exists() and (tmp_path / "evaluation").exists()
     (tmp_path / checkpoints.UNFINISHED).touch()  # one that did not end well is begun anew
     assert checkpoints.begin(recipe, {}, resume) is None and not (tmp_path / "run.json").exists()
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_full_disk_is_named_and_the_run_goes_on(tmp_path, data, tiny_model, monkeypatch):
+    recipe = tiny_recipe(tiny_model, data, tmp_path / "adapter", max_steps=2)
+
+    def full(*arguments, **options):
+        raise RuntimeError("unexpected pos 15552 vs 15444")  # torch's words for it
+
+    with monkeypatch.context() as disk:
+        disk.setattr("torch.save", full)
+        with pytest.raises(
+            TrainingError, match=r"could not be written \(RuntimeError: unexpected pos.*disk is full.*--resume"
+        ):
+            train(recipe)
+    assert train(recipe, resume=True)["steps"] == 2
+
+
+def test_a_place_that_takes_no_files_is_refused_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(TrainingError, match=r"Nothing can be written into .*file"):
+        writable(tmp_path / "file")
+    assert list(writable(tmp_path / "a" / "b").iterdir()) == []
 
 
 def test_a_run_without_data_or_model_says_what_to_do(tmp_path, data, tiny_model, monkeypatch):

@@ -36,6 +36,14 @@ def test_rows_of_all_processes_count():
     assert sweep.rows_a_step(run) == 8 and sweep.rows_a_step({**run, "processes": 2}) == 16
 
 
+def test_older_runs_whose_time_holds_evaluations_are_told_so():
+    run = json.loads((sweep.SWEEPS.parents[1] / "model_card/results/sweep/seed.json").read_text(encoding="utf-8"))
+    assert "Minutes and tokens/s of old include evaluations." in sweep.table(
+        {"old": run, "new": {**run, "evaluation_seconds": 9}}
+    )
+    assert "include" not in sweep.table({"new": {**run, "evaluation_seconds": 9}})
+
+
 @pytest.mark.model
 def test_runs_are_trained_once_and_told_side_by_side(tmp_path, tiny_model, fixture_csv, monkeypatch, capsys):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -58,6 +66,10 @@ def test_runs_are_trained_once_and_told_side_by_side(tmp_path, tiny_model, fixtu
     prepared = len((tmp_path / "data" / "train.jsonl").read_text(encoding="utf-8").splitlines())
     assert (runs["seed"]["data"]["train"]["rows"], runs["four"]["data"]["train"]["rows"]) == (prepared, 4)
     assert prepared > 15
+    hashes = {(run["data"]["train"]["sha256"], run["data"]["train"]["rows_sha256"]) for run in runs.values()}
+    assert len({of_file for of_file, _ in hashes}) == 1 and len({of_rows for _, of_rows in hashes}) == 2
+    assert "python -m training.qlora" in runs["four"]["measured"]["command"]
+    assert str(tmp_path) not in json.dumps(runs)
     assert runs["seed"]["losses"]["validation_before"] == runs["four"]["losses"]["validation_before"], "the same rows"
     assert "| four | 4 | 256 | 2 |" in capsys.readouterr().out
     assert (tmp_path / "out" / "sweep.png").stat().st_size > 5_000

@@ -20,6 +20,7 @@ from support import prompt
 from support.conversation import respond
 from support.engines import Engine, GenerationParams
 from support.prompt import Message
+from training.encoding import with_padding
 
 BATCH = 8  # a T4 holds so many of Llama 2 7B beside its weights
 SEED = 11
@@ -81,10 +82,7 @@ def batched(
     import torch
 
     params = params or GenerationParams()
-    tokenizer = loaded.tokenizer
-    tokenizer.padding_side = "left"
-    # Not the end of the sequence where there is another: the repetition penalty would count it as said before.
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.unk_token or tokenizer.eos_token
+    tokenizer = with_padding(loaded.tokenizer, "left")
     ends = _ends(loaded.model, tokenizer)
     sampling: dict[str, Any] = {"do_sample": True, "temperature": params.temperature, "top_p": params.top_p, "top_k": 0}
     if not params.temperature:

@@ -14,7 +14,7 @@ from typing import Any
 from support.measured import device
 from training.evaluation import judge, results
 from training.evaluation.systems import SEED, System, Test
-from training.record import versions
+from training.record import made_by, versions
 
 SAMPLED = 8  # questions shown side by side
 
@@ -39,6 +39,7 @@ def report(systems: Sequence[System], test: Test, judgement: dict[str, Any] | No
         "test_sha256": test.sha256,
         "versions": versions(),
         "device": device(),
+        "measured": made_by(),
         "systems": {
             system.name: {
                 **system.about,

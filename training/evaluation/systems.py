@@ -27,7 +27,7 @@ from support.engines import GenerationParams, embedded
 from support.prompt import Message
 from support.settings import Settings
 from training import TrainingError
-from training.encoding import SupervisedCollator, encode, read_split
+from training.encoding import SupervisedCollator, encode, read_split, with_padding
 from training.evaluation import endpoints, measures, results
 from training.evaluation.answers import as_row, batched, kept, streamed, through_the_product
 
@@ -227,10 +227,7 @@ def losses(model: Any, tokenizer: Any, rows: Sequence[dict[str, str]]) -> Iterat
     """For each row the mean loss of its response's tokens, in nats, and how many these are."""
     import torch
 
-    tokenizer.padding_side = "right"
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
-    collate = SupervisedCollator(tokenizer)
+    collate = SupervisedCollator(with_padding(tokenizer, "right"))
     for row in rows:  # one at a time: rows of all lengths, in any order
         batch = {name: tensor.to(model.device) for name, tensor in collate([encode(row, tokenizer, LONGEST)]).items()}
         labels = batch.pop("shift_labels")
