@@ -106,7 +106,7 @@ def _answer(message: Any, history: Any, country: str, engine: Engine, params: Ge
         yield Reply(words, {**receipt, "choices": replies.choices("crisis", language)})
     elif bad_history:
         yield Reply(replies.refused(bad_history, language), {**receipt, "error": bad_history})
-    elif not normalise(text).strip():
+    elif not _says_something(text):
         yield Reply(replies.empty(language), receipt)
     elif len(text) > MAX_MESSAGE_CHARS:
         yield Reply(replies.too_long(MAX_MESSAGE_CHARS, language), receipt)
@@ -207,14 +207,20 @@ def read_history(history: Any) -> list[Message]:
 
 
 def _text(content: Any, what: str) -> str:
-    """Plain text of a message: a string, or Gradio 6's list of blocks, of which only text blocks count."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list) and all(isinstance(block, (str, dict)) for block in content):
-        texts = [block if isinstance(block, str) else block.get("text", "") for block in content]
+    """Plain text of a message: a string, or Gradio 6's list of blocks, of which only text blocks count.
+
+    Halves of characters, which JSON can hold and no reader takes, become "?".
+    """
+    blocks = [content] if isinstance(content, str) else content
+    if isinstance(blocks, list) and all(isinstance(block, (str, dict)) for block in blocks):
+        texts = [block if isinstance(block, str) else block.get("text", "") for block in blocks]
         if all(isinstance(text, str) for text in texts):
-            return "\n".join(texts)
+            return "\n".join(texts).encode("utf-8", "replace").decode("utf-8")
     raise BadRequest(f"{what} must be text.")
+
+
+def _says_something(text: str) -> bool:
+    return any(letter.isprintable() and not letter.isspace() for letter in normalise(text))
 
 
 def _place(error: Exception) -> str:

@@ -127,13 +127,13 @@ def test_a_very_long_chat_goes_on_and_loses_no_turn(scripted):
     assert ask(AT_RISK, history)[-1].receipt["level"] >= 2
 
 
-@pytest.mark.parametrize("message", ["", "   ", "\u200b\u200d\ufeff", "\n\t"])
+@pytest.mark.parametrize("message", ["", "   ", "\u200b\u200d\ufeff", "\n\t", "\0\0\0"])
 def test_no_words_gets_an_invitation(scripted, message):
     engine = scripted()
     assert ask(message, engine=engine)[-1].text == replies.empty() and engine.asked == []
 
 
-@pytest.mark.parametrize("message", ["😀😀😀", "<script>alert(1)</script> hello", "ك" * 40, "a" * MAX_MESSAGE_CHARS])
+@pytest.mark.parametrize("message", ["😀😀😀", "<script>alert(1)</script> hello", "ك" * 40, "a" * MAX_MESSAGE_CHARS, "hi \ud800"])
 def test_odd_messages_get_a_normal_reply(scripted, message):
     assert ask(message, engine=scripted())[-1].receipt["error"] is None
 
