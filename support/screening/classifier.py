@@ -8,15 +8,23 @@ cannot be loaded or breaks, `classify` says so by None, the rules go on alone, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import east_asian_width
 
 from support.screening.normalise import ASSETS
 from support.screening.rules import CATEGORIES
-from support.screening.tuned import Shared, Tuned
+from support.screening.tuned import Shared, Tuned, readable
 
 TURN = " || "  # between turns that are read as one message
+# In letters, of which a wide one (Chinese, Japanese, Korean) counts as three:
+LONG = 300  # a message above this has parts
+PART = 60  # a part has at least this: out of "Scares me." alone nothing can be told
+MOST_PARTS = 24  # of one text
+LONGEST_SENTENCE = 300  # characters; a longer one, or a text without a full stop, is cut between words
+_BETWEEN_SENTENCES = re.compile(r"(?<=[.!?;\u2026\u061f])\s+|(?<=[\u3002\uff01\uff1f\u0964])|\n+")
 LEVELS = 3  # outputs of the head: level >= 1, >= 2, >= 3; then one for each category
 
 
@@ -41,9 +49,9 @@ class Classifier(Tuned[Score]):
     folder = ASSETS / "classifier"
     outputs = LEVELS + len(CATEGORIES)
     by_wording = slice(1, LEVELS)
-    # `at_risk` of one message, `after_risk` after an earlier one was, `joined` of the last turns read as one; `imminent` of
-    # level 3; below `doubt`, a rule of level 2 counts as level 1.
-    threshold_names = ("at_risk", "after_risk", "joined", "imminent", "doubt")
+    # `at_risk` of one message, `after_risk` after an earlier one was, `part` of a part of it read alone, `joined` of the
+    # last turns read as one; `imminent` of level 3; below `doubt`, a rule of level 2 counts as level 1.
+    threshold_names = ("at_risk", "after_risk", "part", "joined", "imminent", "doubt")
 
     def score(self, outputs: Any) -> Score:
         """Of the window most at risk, and as imminent as any."""
@@ -75,3 +83,42 @@ def classify(texts: Sequence[str], *, wait: bool = True) -> list[Score] | None:
 def thresholds() -> dict[str, float]:
     """From which probability on a score counts. Empty where the classifier cannot be used."""
     return shared.thresholds()
+
+
+def parts(text: str) -> list[str]:
+    """The parts of a long message that are read alone too, for the whole drowns one sentence among many; [] of a short one.
+
+    Neighbouring sentences together, PART letters at least and MOST_PARTS at most.
+    """
+    text = readable(text)
+    whole = _letters(text)
+    if whole <= LONG:
+        return []
+    least = max(PART, whole / MOST_PARTS)
+    found: list[list[str]] = [[]]
+    size = 0
+    for sentence in _sentences(text):
+        if size >= least:
+            found.append([])
+            size = 0
+        found[-1].append(sentence)
+        size += _letters(sentence)
+    if size < least and len(found) > 1:
+        found[-2:] = [[*found[-2], *found[-1]]]
+    return [" ".join(part) for part in found] if len(found) > 1 else []
+
+
+def _letters(text: str) -> int:
+    return sum(3 if east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def _sentences(text: str) -> Iterator[str]:
+    for sentence in _BETWEEN_SENTENCES.split(text):
+        rest = sentence.strip()
+        while len(rest) > LONGEST_SENTENCE:
+            end = rest.rfind(" ", 1, LONGEST_SENTENCE)
+            end = end if end > 0 else LONGEST_SENTENCE
+            yield rest[:end]
+            rest = rest[end:].strip()
+        if rest:
+            yield rest

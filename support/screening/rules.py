@@ -36,6 +36,7 @@ CATEGORIES = (
 PRIORITY = ("medical_emergency", *(name for name in CATEGORIES if name != "medical_emergency"))
 NOT_RULES = ("words.yaml", "groups.yaml", "guards.yaml", "signs.yaml", "gate.yaml", "requests.yaml", "version.yaml")
 WHERE = ("over", "sentence", "text")
+EXCUSE_REACHES = 150  # characters from a phrase: a film named a page later is no excuse for what is said here
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class RuleBook(PhraseReader):
             return False
         where = table[name]["where"]
         if where == "text":
-            return True
+            return table is self.signs or reading.meets(name, (span[0] - EXCUSE_REACHES, span[1] + EXCUSE_REACHES))
         # What raises a level reaches over the end of a line; what excuses a phrase does not.
         return reading.meets(name, span if where == "over" else reading.sentence(span, lines=table is self.guards))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 
 from support.crisis_lines import names_a_line
 from support.prompt import Message
@@ -89,24 +90,34 @@ class _Learned:
 
     def __init__(self, texts: Sequence[str], *, wait: bool) -> None:
         joined = [TURN.join(texts[max(0, i - JOINED + 1) : i + 1]) for i in range(len(texts))]
-        scores = classifier.classify([*texts, *joined[1:]], wait=wait) or []
+        parts = [classifier.parts(text) for text in texts]
+        scores = classifier.classify([*texts, *joined[1:], *chain.from_iterable(parts)], wait=wait) or []
         self._lengths = [len(text) for text in texts]
-        self._alone, self._joined = scores[: len(texts)], scores[:1] + scores[len(texts) :]
+        read = iter(scores)
+        self._alone = [*islice(read, len(texts))]
+        self._joined = [*self._alone[:1], *islice(read, len(joined) - 1)]
+        # Of the part that is most at risk; of a message without parts, its own.
+        self._part = [
+            max(islice(read, len(part)), key=_risk, default=alone)
+            for alone, part in zip(self._alone, parts, strict=False)  # no scores without a classifier
+        ]
         self._from = classifier.thresholds() if scores else {}
 
     def hits(self, i: int, level: int) -> list[Hit]:
         """The hit of turn `i`, at most one; `level` is that of the conversation before it.
 
-        After risk was said, less is needed. Before it, the last turns are read as one message too: an escalation may be
-        in no single turn. After it they are not, for every turn would then be at risk again.
+        After risk was said, less is needed. One part of a long message counts where the whole leaves a doubt. Before
+        risk the last turns are read as one message too: an escalation may be in no single turn. After it they are not,
+        for every turn would then be at risk again.
         """
         if not self._alone:
             return []
         at_risk = self._from["at_risk" if level < AT_RISK else "after_risk"]
         hit = self._hit(self._alone[i], at_risk)
-        if hit or level >= AT_RISK or i == 0:
-            return [hit] if hit else []
-        hit = self._hit(self._joined[i], self._from["joined"])
+        if not hit and self._alone[i].at_risk >= self._from["doubt"]:
+            hit = self._hit(self._part[i], self._from["part"])
+        if not hit and level < AT_RISK:
+            hit = self._hit(self._joined[i], self._from["joined"])
         return [hit] if hit else []
 
     def weighed(self, by_rules: list[Hit], i: int, level: int) -> list[Hit]:
@@ -117,7 +128,7 @@ class _Learned:
         """
         if not self._alone or level >= AT_RISK or self._lengths[i] > DOUBT_REACHES:
             return by_rules
-        if max(self._alone[i].at_risk, self._joined[i].at_risk) >= self._from["doubt"]:
+        if max(map(_risk, (self._alone[i], self._joined[i], self._part[i]))) >= self._from["doubt"]:
             return by_rules
         return [replace(hit, level=1) if hit.level == AT_RISK else hit for hit in by_rules]
 
@@ -126,6 +137,10 @@ class _Learned:
             return None
         level = 3 if score.imminent >= self._from["imminent"] else 2
         return Hit(f"classifier.{score.category}={score.at_risk:.2f}", level, score.category)
+
+
+def _risk(score: Score) -> float:
+    return score.at_risk
 
 
 def _helped(turns: Sequence[Message]) -> bool:

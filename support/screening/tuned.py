@@ -76,7 +76,7 @@ class Tuned(Generic[S]):
         """One score for each text, of its windows."""
         import torch
 
-        parts = [windows(undisguised(_readable(text)), self.tokenizer) for text in texts]
+        parts = [windows(undisguised(readable(text)), self.tokenizer) for text in texts]
         ids = [window.ids for part in parts for window in part]
         with torch.inference_mode(), fast_arithmetic():
             batches = [ids[i : i + AT_ONCE] for i in range(0, len(ids), AT_ONCE)]
@@ -98,7 +98,7 @@ def _probability(value: Any) -> float:
     return float(value)
 
 
-def _readable(text: str) -> str:
+def readable(text: str) -> str:
     """The part that is read, without halves of characters: the tokenizer takes none."""
     if len(text) > READ_CHARS:
         text = f"{text[: READ_CHARS // 2]} {text[-READ_CHARS // 2 :]}"

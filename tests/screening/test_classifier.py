@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from support.screening import assess, classifier
 from support.screening.classifier import TURN, Classifier, Score
@@ -22,7 +24,7 @@ class Scripted:
 
     def __init__(self, **scores):
         self.scores, self.read = scores, []
-        self.thresholds = {"at_risk": 0.6, "after_risk": 0.3, "joined": 0.8, "imminent": 0.7, "doubt": 0.1}
+        self.thresholds = {"at_risk": 0.6, "after_risk": 0.3, "part": 0.7, "joined": 0.8, "imminent": 0.7, "doubt": 0.1}
 
     def __call__(self, texts):
         self.read += texts
@@ -43,6 +45,48 @@ def test_it_adds_what_no_rule_names(shared):
     found = assess(users("the tide takes me"))
     assert (found.level, found.category, found.evidence) == (2, "suicide", ("classifier.suicide=0.90",))
     assert assess(users("the tide takes sand")).level == 0
+
+
+LONG = (
+    "The bus was late again and nobody said why. I had bread and soup after that, at the desk by the window. "
+    "{} Then I went home and watered the plants on the sill, all nine of them. My sister called about the summer, "
+    "and we looked at trains and at a house by the lake that has room for her dog."
+)
+TOLD = "I have told the tide that it can take me, and it said yes to me."
+
+
+def test_one_sentence_of_a_long_message_is_read_alone(shared):
+    text = LONG.format(TOLD)
+    shared(made := Scripted(**{TOLD: 0.8, text: 0.2}))
+    assert assess(users(text)).evidence == ("classifier.suicide=0.80",)
+    assert TOLD in made.read
+    shared(Scripted(**{TOLD: 0.65, text: 0.2}))  # enough for a message, not for a part
+    assert assess(users(text)).level == 0
+    shared(Scripted(**{TOLD: 0.8, text: 0.05}))  # the whole is all but sure that nothing is there
+    assert assess(users(text)).level == 0
+
+
+def test_a_part_keeps_what_the_rules_say(shared):
+    told = "I want to die, and that is all that I know of today, for sure."
+    text = LONG.format(told)[:399]
+    shared(Scripted(**{told: 0.2}))
+    assert assess(users(text)).level == 2
+
+
+@given(st.text(max_size=2_000))
+def test_parts_hold_the_whole_text(text):
+    found = classifier.parts(text)
+    assert len(found) <= classifier.MOST_PARTS and len(found) != 1
+    assert not found or "".join("".join(found).split()) == "".join(text.split())
+
+
+@pytest.mark.parametrize("text", ["a" * 8_000, "word " * 1_600, "No. " * 2_000, "\n" * 8_000, "\u3002" * 8_000])
+def test_parts_are_few(text):
+    assert len(classifier.parts(text)) <= classifier.MOST_PARTS
+
+
+def test_a_short_message_has_no_parts():
+    assert classifier.parts("I am sad. I can't sleep.") == []
 
 
 def test_after_risk_less_is_needed(shared):

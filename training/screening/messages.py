@@ -30,7 +30,7 @@ WEIGHT_OF_CATEGORY = 0.2
 BUCKETS = 2**18
 # From which probability on a score counts. Chosen on the development file and the totals of the frozen conversations, so
 # the figures on both are a little too good.
-THRESHOLDS = {"at_risk": 0.9, "after_risk": 0.5, "joined": 0.97, "imminent": 0.7, "doubt": 0.05}
+THRESHOLDS = {"at_risk": 0.9, "after_risk": 0.5, "part": 0.98, "joined": 0.97, "imminent": 0.7, "doubt": 0.05}
 
 
 class Messages:
