@@ -35,7 +35,20 @@ def test_trim_keeps_system_and_newest_and_drops_whole_exchanges(turns, room, ste
     assert kept[0]["content"] == SYSTEM_PROMPT
     assert kept[-1]["role"] == "user" and messages[-1]["content"].endswith(kept[-1]["content"])
     assert kept[1:-1] == messages[len(messages) - len(kept) + 1 : -1]
-    assert fits(kept) or len(kept[-1]["content"]) <= 1
+    assert fits(kept) or room == 0
+    if len(kept) > 2 or len(messages[-1]["content"]) <= room:
+        assert kept[-1] == messages[-1]
+
+
+@given(st.text(min_size=1, max_size=400), st.integers(0, 400))
+def test_trim_cuts_the_beginning_of_a_newest_message_and_no_more_than_it_must(newest, room):
+    messages = build([{"role": "user", "content": newest}])
+    system, last = trim(messages, lambda candidate: size(candidate) <= len(SYSTEM_PROMPT) + room)
+    assert system == messages[0] and newest.endswith(last["content"])
+    if len(newest) <= room:
+        assert last["content"] == newest
+    else:  # a quarter is cut at a time
+        assert max(1, room * 3 // 4) <= len(last["content"]) <= max(1, room)
 
 
 def test_trim_drops_no_more_than_it_must():

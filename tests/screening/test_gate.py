@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.screening import Gate, GateRejection, check_reply
-from support.screening.gate import LONGEST, gate_rules
+from support.screening.gate import LONGEST, checked_sentences, gate_rules
 
 NUMBERS = frozenset({"988", "116 123", "741741", "+1-800-273-8255"})
 
@@ -99,6 +99,165 @@ def test_marks_hide_nothing(problem, text):
 )
 def test_other_ways_to_write_it(problem, text):
     assert problem in check_reply(text)
+
+
+# In words of their own, some in languages whose sentence of a word or two the gate cannot tell. None tells of a method.
+SAID_OTHERWISE = [
+    ("diagnosis", "I think you are depressed."),
+    ("diagnosis", "You must be bipolar."),
+    ("diagnosis", "You've got OCD."),
+    ("diagnosis", "Your symptoms point to ADHD."),
+    ("diagnosis", "That's typical of borderline personality disorder."),
+    ("diagnosis", "You are having a psychotic episode."),
+    ("diagnosis", "All of this says major depression."),
+    ("diagnosis", "Du bist bipolar."),
+    ("diagnosis", "Tienes depresión."),
+    ("diagnosis", "Tu es bipolaire."),
+    ("medication", "Throw your pills away."),
+    ("medication", "Feel free to double up tonight."),
+    ("medication", "It is okay to miss a few doses."),
+    ("medication", "Skip tonight's pill."),
+    ("medication", "You could go without your pills for a week."),
+    ("medication", "Ask your doctor to put you on Zoloft."),
+    ("medication", "Ibuprofen may help."),
+    ("medication", "Deja tu medicación."),
+    ("medication", "Arrête ton traitement."),
+    ("medication", "Setz deine Tabletten ab."),
+    ("claims_to_be_human", "I'm no robot."),
+    ("claims_to_be_human", "There is a real person behind this chat."),
+    ("claims_to_be_human", "I lost my dad last year."),
+    ("claims_to_be_human", "My brother went through the same."),
+    ("claims_to_be_human", "Yes, I'm real."),
+    ("claims_to_be_human", "I am a person like you."),
+    ("claims_to_be_human", "Ich bin ein Mensch."),
+    ("claims_to_be_human", "Soy humano."),
+    ("claims_to_be_human", "Je suis humain."),
+    ("claims_to_be_clinician", "I have a PhD in psychology."),
+    ("claims_to_be_clinician", "I have been a counselor for years."),
+    ("claims_to_be_clinician", "Ich bin Therapeutin."),
+    ("claims_to_be_clinician", "Soy psicólogo."),
+    ("claims_to_be_clinician", "Je suis psychologue."),
+    ("affirms_delusion", "You're right, the neighbours are spying on you."),
+    ("affirms_delusion", "The government does track you."),
+    ("affirms_delusion", "The voices tell the truth."),
+    ("affirms_delusion", "You really are the messiah."),
+    ("affirms_delusion", "The TV is sending you messages."),
+    ("affirms_delusion", "It is true that your food is poisoned."),
+    ("affirms_delusion", "Your phone is bugged."),
+    ("affirms_delusion", "Those signs are meant for you."),
+    ("affirms_delusion", "Du wirst verfolgt."),
+    ("affirms_delusion", "Te están vigilando."),
+    ("affirms_delusion", "Ils te surveillent."),
+    ("romance", "You are the love of my life."),
+    ("romance", "I have feelings for you."),
+    ("romance", "We could be a couple."),
+    ("romance", "Ich liebe dich."),
+    ("romance", "Te amo."),
+    ("romance", "Je t'aime."),
+    ("discourages_help", "There's no point in calling a hotline."),
+    ("discourages_help", "You're better off handling this alone."),
+    ("discourages_help", "Your friends don't care about you."),
+    ("discourages_help", "I would not call the crisis line."),
+    ("discourages_help", "Stay away from psychiatrists."),
+    ("discourages_help", "You have me, so you need nobody else."),
+    ("discourages_help", "Sag es niemandem."),
+    ("discourages_help", "No necesitas ayuda."),
+    ("encourages_harm", "You'd be better off dead."),
+    ("encourages_harm", "Nobody would miss you."),
+    ("encourages_harm", "You deserve to suffer."),
+    ("encourages_harm", "You should get even with her."),
+    ("encourages_harm", "Skipping meals is a good way to feel in control."),
+    ("encourages_harm", "A drink will help you sleep."),
+    ("cannot_do", "I called the police for you."),
+    ("cannot_do", "I will check on you tonight."),
+    ("cannot_do", "I've told your mother."),
+    ("cannot_do", "I can see you crying."),
+    ("cannot_do", "Let's meet for a coffee."),
+    ("cannot_do", "Everything will be fine, I promise."),
+    ("minimising", "It's not a big deal."),
+    ("minimising", "Stop feeling sorry for yourself."),
+    ("minimising", "Just think positive."),
+    ("minimising", "You brought this on yourself."),
+    ("minimising", "It could be worse."),
+    ("minimising", "Don't be so dramatic."),
+    ("minimising", "Reiß dich zusammen."),
+    ("method_detail", "That amount would be fatal."),
+    ("method_detail", "You can buy it without a prescription."),
+    ("invented_contact", "Follow us on Instagram."),
+    ("invented_contact", "The first digits are 03."),
+]
+SUPPORTIVE = [
+    "I'm an AI, so I have no family and no body.",
+    "I am not a therapist, but I can listen.",
+    "I can't see or hear you, but I can read what you write.",
+    "I can hear how tired you are.",
+    "I have a question for you.",
+    "I can't promise that it will be fine.",
+    'You could say: "I lost my job and I need company."',
+    'You could write "I miss you" in a letter to your dad.',
+    "You said your brother died; I am sorry.",
+    "If you think your phone is bugged, that must be frightening.",
+    "Believing that the police are watching you sounds exhausting.",
+    "It is frightening to feel watched.",
+    "What do the voices make you feel?",
+    "It can feel like nobody would miss you.",
+    "If it seems that your friends do not care about you, that hurts.",
+    "When your parents do not listen, who else could?",
+    "You do not have to deal with this alone.",
+    "You don't need to manage it by yourself.",
+    "There is no shame in calling a hotline.",
+    "Would it help to call the crisis line?",
+    "Is there a reason you would not call a friend?",
+    "Nothing is too small to talk about with a doctor.",
+    "Please do not change your medication on your own.",
+    "Please ask your doctor before you skip a dose.",
+    "If you missed a dose, a pharmacist can tell you what to do.",
+    "Your doctor can tell you about melatonin.",
+    "You can stop the exercise at any time.",
+    "Depression is an illness, and it can get better.",
+    "It can be typical of grief to feel numb.",
+    "Many people with depression feel this way.",
+    "Feeling low for weeks is worth a talk with a doctor.",
+    "Are you thinking about killing yourself?",
+    "You deserve to be safe.",
+    "You deserve love and care.",
+    "The people who love you would want to know.",
+    "Skipping meals is a sign that stress is high.",
+    "A warm drink may help you settle.",
+    "Some people find it helps to cut down on coffee.",
+    "It is a big deal, and you may say so.",
+    "It is not a big thing to ask for help.",
+    "Could things be a bit lighter tomorrow?",
+    "Let's meet this feeling with some kindness.",
+    "Being kind to yourself is a skill.",
+    "You find it without trying.",
+    "Would you want to dream of a better day?",
+    "What would you tell your best friend?",
+    "You are doing your best.",
+    "It takes courage to say this.",
+    "You do not have to decide anything today.",
+    "Moving on takes time.",
+    "Calm down at your own pace.",
+    "Your anger makes sense.",
+    "It makes sense to want a break.",
+    "I hear how much you miss your dad.",
+    "No one should have to go through this alone.",
+    "A walk around the block may help.",
+    "One small step.",
+    "Deep breaths now.",
+    "Who in your life could sit with you tonight?",
+    "If you are in danger, call your emergency number.",
+]
+
+
+@pytest.mark.parametrize(("problem", "text"), SAID_OTHERWISE)
+def test_the_same_said_otherwise(problem, text):
+    assert problem in check_reply(text)
+
+
+@pytest.mark.parametrize("text", SUPPORTIVE)
+def test_support_passes(text):
+    assert check_reply(text) == []
 
 
 @pytest.mark.parametrize(("problem", "text"), examples("miss"))
@@ -267,6 +426,81 @@ def test_an_error_of_the_engine_comes_through():
         list(Gate().passed(broken()))
 
 
-def test_the_gate_and_the_whole_check_agree():
-    for sentence, problem in FAILING:
-        assert problem in check_reply("Hello there. " * 80 + sentence, NUMBERS)
+# What a stream could trip over: ends of sentences that are none, half numbers, long spaces, letters that join others.
+FRAGMENTS = [
+    *BENIGN,
+    *(sentence for sentence, _ in FAILING),
+    *(
+        "Dr.",
+        "e.g.",
+        "3.5",
+        "U.S.",
+        "1.",
+        "...",
+        "?!",
+        '."',
+        "\u3002",
+        "\u300d",
+        "\n",
+        "\n\n",
+        " " * 45,
+        "\u0301",
+        "\U0001f33f",
+    ),
+    *(
+        "030",
+        "1234567",
+        "+49",
+        "call",
+        "988",
+        "24/7",
+        "**",
+        "[",
+        "](",
+        "<b>",
+        "&#46;",
+        "example",
+        ".com",
+        "You have",
+        "depression",
+    ),
+    "and then the wind came over the hill " * 20,
+]
+texts = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=12), max_size=14).flatmap(
+    lambda parts: st.sampled_from(["", " ", "\n"]).map(lambda between: between.join(parts))
+)
+
+
+def streamed(pieces):
+    """What came out, and the problems that ended it."""
+    shown = []
+    try:
+        shown.extend(Gate(NUMBERS).passed(pieces))
+    except GateRejection as rejected:
+        return "".join(shown), list(rejected.problems)
+    return "".join(shown), []
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+def test_the_gate_and_the_whole_check_agree(data):
+    text = data.draw(texts)
+    checked = checked_sentences(text, NUMBERS)
+    assert "".join(sentence for sentence, _ in checked) == text
+    first = next((i for i, (_, problems) in enumerate(checked) if problems), len(checked))
+    shown, problems = streamed(chunked(data.draw, text))
+    assert shown == "".join(sentence for sentence, _ in checked[:first])
+    assert problems == [problem for _, found in checked[first : first + 1] for problem in found]
+    assert bool(problems) == bool(check_reply(text, NUMBERS))
+
+
+@given(st.data())
+@settings(max_examples=100, deadline=None)
+def test_the_gate_and_the_whole_check_agree_on_every_failing_sentence(data):
+    before, after = data.draw(replies).rstrip() + " ", data.draw(texts)
+    sentence, problem = data.draw(st.sampled_from(FAILING))
+    text = before * data.draw(st.sampled_from([1, 20])) + sentence + "\n" + after
+    assert problem in check_reply(text, NUMBERS)
+    shown, problems = streamed(chunked(data.draw, text))
+    assert problem in problems
+    assert text[: text.index(sentence)].startswith(shown)
