@@ -13,6 +13,7 @@ PORT ?= 7860
 RESULTS := model_card/results
 SAFETY := $(RESULTS)/safety
 SPEED := $(RESULTS)/speed
+BLIND := tests/screening/frozen/en_third.jsonl tests/screening/frozen/en_fourth.jsonl
 COMMA := ,
 VENV := .venv
 BIN := $(VENV)/bin
@@ -58,9 +59,10 @@ results: $(VENV)/dev.done
 # EVERYDAY=rows.jsonl, text that is not ours to copy, as `support.screening report` reads it.
 figures: $(VENV)/dev.done
 	@mkdir -p outputs
-	@cat $(filter-out %third.jsonl,$(wildcard tests/screening/frozen/*.jsonl)) > outputs/frozen.jsonl
+	@cat $(filter-out $(BLIND),$(wildcard tests/screening/frozen/*.jsonl)) > outputs/frozen.jsonl
+	@cat $(BLIND) > outputs/blind.jsonl
 	@$(BIN)/python -m support.screening report outputs/frozen.jsonl --plot outputs/frozen.png --json $(SAFETY)/frozen.json >/dev/null
-	@$(BIN)/python -m support.screening report tests/screening/frozen/en_third.jsonl --plot outputs/blind.png \
+	@$(BIN)/python -m support.screening report outputs/blind.jsonl --plot outputs/blind.png \
 	  --json $(SAFETY)/blind.json >/dev/null
 	@$(if $(EVERYDAY),$(BIN)/python -m support.screening report $(EVERYDAY) --plot outputs/everyday.png \
 	  --json $(SAFETY)/everyday.json >/dev/null)

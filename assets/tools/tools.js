@@ -42,6 +42,12 @@
     all("#help-country option").forEach((option) => { option.textContent = option.value ? countries.of(option.value) : word("help.another"); });
     list(); drawMood(); showStatus(); showData();
   }
+  // Gradio shows the words that ratings are sent by, in English, in a menu that it draws anew for each reply.
+  const RATINGS = { Unsafe: "chat.unsafe", "Not helpful": "chat.not_helpful" };
+  ["pointerover", "focusin"].forEach((sign) => addEventListener(sign, ({ target }) => {
+    const menu = target.closest?.(".extra-feedback");
+    if (menu) all(".extra-feedback-option", menu).forEach((option) => { const key = RATINGS[option.textContent.trim()]; if (key) option.textContent = word(key); });
+  }));
   const language = (navigator.language || "en").split("-")[0].toLowerCase();
   const languages = one("#language");
   const shown = [...languages.options].some(({ value }) => value === language) ? language : "en";

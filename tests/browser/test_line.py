@@ -48,3 +48,17 @@ def test_a_rating_is_counted_and_thanked_for_without_a_word_of_the_chat(open_pag
         page.get_by_text("Only that you pressed this is counted").wait_for()
         numbers = httpx.get(f"{url}/metrics", timeout=30).text
         assert 'support_rated_total{rating="Unsafe"} 1.0' in numbers and "long day" not in numbers
+
+
+def test_the_words_of_a_rating_are_in_the_pages_language(open_page):
+    with served(ScriptedEngine(), metrics="on") as url:
+        page = open_page(f"{url}?lang=es")
+        enter(page)
+        send(page, "I had a long day.")
+        settle(page)
+        page.locator(".extra-feedback button").first.click()
+        page.locator(".extra-feedback-option").last.hover()
+        assert page.locator(".extra-feedback-option").all_inner_texts() == ["Inseguro", "No ayuda"]
+        page.get_by_text("Inseguro").click()
+        page.get_by_text("Only that you pressed this is counted").wait_for()  # in the language of the chat
+        assert 'support_rated_total{rating="Unsafe"} 1.0' in httpx.get(f"{url}/metrics", timeout=30).text
