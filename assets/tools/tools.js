@@ -249,6 +249,7 @@
         if (!confirm(word("common.delete_sure"))) return;
         store.set("thought", records.filter((_, other) => other !== i));
         list();
+        (all("summary", place).at(Math.min(i, records.length - 2)) || place).focus();  // the next record, else the empty list
         say(one("#thought"), word("common.deleted"));
       });
       item.append(head, body, away);

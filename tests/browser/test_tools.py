@@ -86,6 +86,18 @@ def test_grounding_goes_through_the_senses_and_begins_again(page):
     assert button.inner_text() == "Again"
 
 
+def test_after_a_deleted_record_the_keyboard_goes_on_from_the_next(page):
+    room = enter(page, "thought")
+    for thought in ("first", "second"):
+        room.locator("[name=thought]").fill(thought)
+        room.get_by_role("button", name="Save").click()
+    answering(page)
+    for focused in ("SUMMARY", "DIV"):
+        room.locator("summary").last.click()
+        room.locator("details button").last.click()
+        assert page.evaluate("document.activeElement.tagName") == focused
+
+
 def test_a_thought_record_is_listed_and_deleted(page):
     room = enter(page, "thought")
     room.locator("[name=thought]").fill(WORDS)
