@@ -74,7 +74,7 @@ def ours(recipe: Recipe) -> dict[str, float]:
         model=with_new_adapter(load_base(source, recipe.quantization), recipe, name),
         args=arguments,
         train_dataset=encode_all(sample(recipe), tokenizer, recipe.max_length),
-        data_collator=SupervisedCollator(tokenizer),
+        data_collator=SupervisedCollator(tokenizer, count_shared=True),
         processing_class=tokenizer,
     )
     return _timed(trainer)

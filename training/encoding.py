@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from transformers import DataCollatorForSeq2Seq
 from support import prompt
 from training import TrainingError
 
+MULTIPLE = 8  # of tokens, in which cards compute fastest
 IGNORED = -100  # the label that the loss leaves out (torch.nn.CrossEntropyLoss.ignore_index)
 
 
@@ -112,14 +114,27 @@ class SupervisedCollator:
     whose forward takes `logits_to_keep`, as transformers' Llama family does, and one process for each device.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
-        self._pad = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED, pad_to_multiple_of=8)
+    def __init__(self, tokenizer: Any, *, count_shared: bool = False) -> None:
+        """`count_shared`: also tell how many tokens all rows begin with, for a model that `shared_prompt` has prepared."""
+        self._pad = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED, pad_to_multiple_of=MULTIPLE)
+        self._count_shared = count_shared
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        """input_ids, attention_mask, labels, logits_to_keep: [rows, tokens]; shift_labels: [supervised tokens]."""
+        """input_ids, attention_mask, labels, logits_to_keep: [rows, tokens]; shift_labels: [supervised tokens]; shared_tokens."""
         import torch
 
         batch = self._pad(rows)
         following = torch.nn.functional.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)
         keep = following != IGNORED
-        return {**batch, "logits_to_keep": keep, "shift_labels": following[keep]}
+        shared = {"shared_tokens": _shared(rows)} if self._count_shared else {}
+        return {**batch, "logits_to_keep": keep, "shift_labels": following[keep], **shared}
+
+
+def _shared(rows: Sequence[dict[str, Any]]) -> int:
+    """How many tokens all rows begin with, before the last of any prompt; a multiple of what is padded to."""
+    prompts = [
+        [i for i, label in zip(row["input_ids"], row["labels"], strict=True) if label == IGNORED] for row in rows
+    ]
+    alike = takewhile(lambda ids: len(set(ids)) == 1, zip(*(ids[:-1] for ids in prompts), strict=False))
+    common = sum(1 for _ in alike)
+    return common - common % MULTIPLE

@@ -56,6 +56,7 @@ from training import TrainingError, checkpoints, named, plan, record
 from training.dropout import PoissonDropout
 from training.encoding import SupervisedCollator, encode_all, read_split, with_padding
 from training.recipe import EMBEDDED, Recipe, read_recipe
+from training.shared_prompt import share_prompt
 
 # Of a logit. Those near 30 are 0.016 apart in fp16 and 0.125 in bf16, and sums in another order move them by a few steps; so
 # a difference counts where it is also more than a tenth of what the adapter does at all.
@@ -138,6 +139,7 @@ def load_base(source: str, quantization: str) -> Any:
         raise TrainingError(_not_loaded(source, error)) from error
     for parameter in model.parameters():
         parameter.requires_grad_(False)
+    share_prompt(model)
     for module in model.modules():
         # On CPUs with AVX512-BF16 bitsandbytes repacks the weights at the first evaluation, and no gradient passes them
         # afterwards, silently (Linear4bit.forward, 0.50.2).
@@ -217,7 +219,7 @@ def train(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
         args=arguments,
         train_dataset=encoded["train"],
         eval_dataset=encoded["validation"],
-        data_collator=SupervisedCollator(tokenizer),
+        data_collator=SupervisedCollator(tokenizer, count_shared=True),
         processing_class=tokenizer,
         callbacks=[stopwatch, *_callbacks(recipe)],
     )
