@@ -97,7 +97,7 @@ class PhraseBook:
     def add(self, name: str, pattern: str) -> None:
         """Raises ValueError: the pattern is not a regular expression, can run long, or begins with no letters."""
         pattern = fold(pattern).strip()
-        parsed: Any = sre_parser.parse(pattern.replace(" .. ", " "))  # without the gap, which is bounded by itself
+        parsed: Any = sre_parser.parse(pattern.replace(" .. ", "."))  # the gap is bounded, and anything may begin it
         _check_bounded(parsed)
         end = "" if _HAS_UNSPACED.search(pattern) else _END_OF_WORD
         phrase = _Phrase(name, f"(?:{pattern.replace(' .. ', GAP)}){end}")

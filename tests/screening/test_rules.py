@@ -186,6 +186,13 @@ def test_the_version_changes_with_the_rules(tmp_path):
     assert len(rules_version().split("+")[1]) == 10
 
 
+@pytest.mark.parametrize("text", ["how do i write a will", "how will", "how, will"])
+def test_a_gap_may_begin_with_any_word_after_a_short_one(text):
+    book = PhraseBook()
+    book.add("gap", "how .. will")
+    assert book.find(text)
+
+
 def test_a_gap_is_up_to_four_words_of_one_sentence():
     book = PhraseBook()
     book.add("gap", "wish .. dead")
