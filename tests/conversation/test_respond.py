@@ -133,7 +133,9 @@ def test_no_words_gets_an_invitation(scripted, message):
     assert ask(message, engine=engine)[-1].text == replies.empty() and engine.asked == []
 
 
-@pytest.mark.parametrize("message", ["😀😀😀", "<script>alert(1)</script> hello", "ك" * 40, "a" * MAX_MESSAGE_CHARS, "hi \ud800"])
+@pytest.mark.parametrize(
+    "message", ["😀😀😀", "<script>alert(1)</script> hello", "ك" * 40, "a" * MAX_MESSAGE_CHARS, "hi \ud800"]
+)
 def test_odd_messages_get_a_normal_reply(scripted, message):
     assert ask(message, engine=scripted())[-1].receipt["error"] is None
 
