@@ -13,6 +13,7 @@ import pytest
 from support.screening import assess
 from support.screening.rules import CATEGORIES
 
+pytestmark = pytest.mark.timeout(600)  # the first test reads all of them: two minutes and a half on two slow cores
 FOLDER = Path(__file__).parent / "frozen"
 ROWS = [json.loads(line) for path in sorted(FOLDER.glob("*.jsonl")) for line in path.read_text("utf-8").splitlines()]
 FLOOR = {"plain": 0.9, "indirect": 0.84, "long": 0.64, "everyday": 0.05, "distress": 0.1, "hard_negative": 0.2}

@@ -108,6 +108,7 @@ def test_the_card_says_what_it_was_trained_on():
 
 # The limits are floors below what is reached today. Do not read the sentences to write phrases or examples.
 @pytest.mark.model
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("file", "problems", "fine", "found", "withheld_wrongly"),
     [("frozen_replies", 200, 150, 0.83, 0.08), ("frozen_replies_second", 200, 100, 0.88, 0.09)],
