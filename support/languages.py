@@ -19,8 +19,16 @@ import yaml
 FILE = Path(__file__).parent.parent / "assets" / "languages.yaml"
 DEFAULT = "en"
 # Of a script's Unicode letter names, the first word. Kana stand in any Japanese sentence, Han letters in both.
-SCRIPTS = {"HIRAGANA": "ja", "KATAKANA": "ja", "HANGUL": "ko", "DEVANAGARI": "hi", "ARABIC": "ar", "CJK": "zh"}
-LATIN = {"LATIN", "FULLWIDTH", "MATHEMATICAL", "MODIFIER", "FEMININE", "MASCULINE"}  # so begin names of Latin letters
+SCRIPTS = {
+    "HIRAGANA": "ja",
+    "KATAKANA": "ja",
+    "HANGUL": "ko",
+    "DEVANAGARI": "hi",
+    "ARABIC": "ar",
+    "CJK": "zh",
+    "IDEOGRAPHIC": "zh",
+}
+LATIN = {"LATIN", "MODIFIER"}  # the first words of Latin letters' names
 OTHER = "other"  # stands for a script that no language of the fixed replies is written in, such as Cyrillic
 READ_CHARS = 2_000
 # Lead in words with which a message decides. Not more: "ayúdame" after English is one word. Not less: "die" is English
@@ -77,9 +85,10 @@ def in_other_script(text: str) -> bool:
 def _script(text: str) -> str:
     """What most letters are: of a language in SCRIPTS, OTHER, or "" for Latin letters and for none."""
     counts: dict[str, int] = {}
-    for letter in text:
+    for letter in unicodedata.normalize("NFKC", text):  # narrow, wide and drawn letters as the plain ones
         if letter.isalpha():
-            script = unicodedata.name(letter, "LATIN").split()[0] if not letter.isascii() else "LATIN"
+            # "KATAKANA-HIRAGANA PROLONGED SOUND MARK": kana too
+            script = re.split("[ -]", unicodedata.name(letter, "LATIN"))[0] if not letter.isascii() else "LATIN"
             language = SCRIPTS.get(script, "" if script in LATIN else OTHER)
             counts[language] = counts.get(language, 0) + 1
     if counts.get("ja", 0) * 10 > counts.get("zh", 0):

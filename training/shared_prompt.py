@@ -1,7 +1,7 @@
 """The beginning that all rows of a batch have in common, computed once: the system prompt is a third of the tokens trained on.
 
     share_prompt(model)                          # a causal LM, before or after PEFT has put an adapter into it
-    model(**batch, shared_tokens=126)            # as SupervisedCollator counts them: loss and gradients are the same
+    model(**batch, shared_tokens=120)            # as SupervisedCollator counts them: loss and gradients are the same
 
 Attention is causal, so the keys and values of the first tokens are the same in each row. They are computed for one row, with
 gradients, and read by all. Dropout is drawn once for them; NEFTune's noise is the first row's. Where activations are

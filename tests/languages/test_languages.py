@@ -150,7 +150,20 @@ def test_a_script_of_no_listed_language_is_told(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "?!", "I am sad", "i am ＳＡＤ", "𝓢𝓪𝓭 today", "I said привет to her", "悲しい", "मैं उदास हूँ"]
+    "text",
+    [
+        "",
+        "?!",
+        "I am sad",
+        "i am ＳＡＤ",
+        "𝓢𝓪𝓭 today",
+        "I said привет to her",
+        "悲しい",
+        "えーーーー",
+        "ﾂﾗｲ",
+        "佐々木",
+        "मैं उदास हूँ",
+    ],
 )
 def test_a_script_that_is_known_is_not_another(text: str) -> None:
     assert not in_other_script(text)
