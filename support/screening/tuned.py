@@ -21,14 +21,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from support.screening.encoder import EncoderError, load
+from support.screening.encoder import Encoder, EncoderError, load
 from support.screening.ngrams import Ngrams
 from support.screening.normalise import undisguised
 from support.settings import Settings, SettingsError
 
 CARD = "classifier.json"
 HEAD = "head.safetensors"
-PREFIX = "query: "  # what multilingual-e5 was trained to read before a text (its model card)
 MOST_TOKENS = 256  # of one window: about 180 words
 MOST_WINDOWS = 3  # of one text: beginning, middle and end
 READ_CHARS = 8_000  # that are cut into tokens; of a longer text, the beginning and the end
@@ -59,9 +58,9 @@ class Tuned(Generic[S]):
             self.card: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
             self.thresholds = {name: _probability(self.card["thresholds"][name]) for name in self.threshold_names}
             self.ngram_weight = float(self.card["ngram_weight"])
-            self.ngrams = Ngrams.load(folder)
+            self.ngrams = Ngrams.load(folder) if self.ngram_weight else None
             self.head = read_head(folder, self.outputs)
-            self.encoder, self.tokenizer = _with_adapter(folder, encoder or self.card["encoder"])
+            self.encoder = _with_adapter(folder, encoder or self.card["encoder"])
         except EncoderError as error:
             raise ClassifierError(str(error)) from error
         except ImportError as error:
@@ -76,13 +75,14 @@ class Tuned(Generic[S]):
         """One score for each text, of its windows."""
         import torch
 
-        parts = [windows(undisguised(readable(text)), self.tokenizer) for text in texts]
+        parts = [windows(undisguised(readable(text)), self.encoder) for text in texts]
         ids = [window.ids for part in parts for window in part]
         with torch.inference_mode(), fast_arithmetic():
             batches = [ids[i : i + AT_ONCE] for i in range(0, len(ids), AT_ONCE)]
-            outputs = torch.cat([self.head(pooled(self.encoder, batch)).float() for batch in batches])
-            wording = self.ngrams([window.text for part in parts for window in part])
-            outputs[:, self.by_wording] += self.ngram_weight * torch.from_numpy(wording).float()
+            outputs = torch.cat([self.head(pooled(self.encoder.model, batch)).float() for batch in batches])
+            if self.ngrams:
+                wording = self.ngrams([window.text for part in parts for window in part])
+                outputs[:, self.by_wording] += self.ngram_weight * torch.from_numpy(wording).float()
         if not outputs.isfinite().all():  # no threshold would ever be reached, and nobody would see why
             raise ClassifierError("The classifier's outputs are not numbers.")
         return [self.score(part) for part in outputs.split([*map(len, parts)])]
@@ -115,12 +115,13 @@ class Window(NamedTuple):
     text: str
 
 
-def windows(text: str, tokenizer: Any) -> list[Window]:
+def windows(text: str, encoder: Encoder) -> list[Window]:
     """A text without disguises in at most MOST_WINDOWS windows that overlap by a quarter; at least one."""
-    encoding = tokenizer.encode(PREFIX + text)
+    tokenizer, before = encoder.tokenizer, encoder.prefix
+    encoding = tokenizer.encode(before + text)
     begin, *ids, end = encoding.ids
     size = MOST_TOKENS - 2
-    prefix = len(tokenizer.encode(PREFIX.strip()).ids) - 2
+    prefix = len(tokenizer.encode(before.strip()).ids) - 2
     if len(ids) <= size:
         return [Window([begin, *ids, end], text)]
     head, ids, places = ids[:prefix], ids[prefix:], encoding.offsets[1 + prefix : -1]
@@ -131,7 +132,7 @@ def windows(text: str, tokenizer: Any) -> list[Window]:
     return [
         Window(
             [begin, *head, *ids[start : start + size], end],
-            (PREFIX + text)[places[start][0] : places[min(start + size, len(places)) - 1][1]].strip(),
+            (before + text)[places[start][0] : places[min(start + size, len(places)) - 1][1]].strip(),
         )
         for start in starts
     ]
@@ -144,10 +145,28 @@ def fast_arithmetic() -> Any:
     """
     import torch
 
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported())
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_bf16())
 
 
-def pooled(encoder: Any, rows: Sequence[Sequence[int]]) -> Any:
+def has_bf16() -> bool:
+    """Whether the processor has those instructions."""
+    import torch
+
+    return torch.cpu._is_avx512_bf16_supported()
+
+
+def hastened(model: Any) -> Any:
+    """The model with its matrices in bf16 where `fast_arithmetic` would cast them to it at every text."""
+    import torch
+
+    if has_bf16():
+        for layer in model.modules():
+            if isinstance(layer, torch.nn.Linear):
+                layer.bfloat16()
+    return model
+
+
+def pooled(model: Any, rows: Sequence[Sequence[int]]) -> Any:
     """Mean of the last layer over each row of token ids, of length sqrt(width). -> [rows, width], fp32."""
     import torch
 
@@ -157,7 +176,7 @@ def pooled(encoder: Any, rows: Sequence[Sequence[int]]) -> Any:
     for row, ids_of_row in enumerate(rows):
         ids[row, : len(ids_of_row)] = torch.tensor(ids_of_row)
         mask[row, : len(ids_of_row)] = 1
-    states = encoder(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+    states = model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
     weights = mask.unsqueeze(-1).float()
     mean = (states * weights).sum(1) / weights.sum(1)
     return torch.nn.functional.normalize(mean, dim=-1) * mean.shape[-1] ** 0.5
@@ -174,13 +193,13 @@ def read_head(folder: Path, outputs: int) -> Any:
     return head.eval()
 
 
-def _with_adapter(folder: Path, encoder_name: str) -> tuple[Any, Any]:
+def _with_adapter(folder: Path, encoder_name: str) -> Encoder:
     with _loading:
         from peft import PeftModel
 
-        encoder, tokenizer = load(encoder_name)
-        merged: Any = PeftModel.from_pretrained(encoder, str(folder)).merge_and_unload()  # type: ignore[operator]
-    return merged.eval(), tokenizer
+        encoder = load(encoder_name)
+        merged: Any = PeftModel.from_pretrained(encoder.model, str(folder)).merge_and_unload()  # type: ignore[operator]
+    return encoder._replace(model=hastened(merged.eval()))
 
 
 def import_libraries() -> None:
@@ -191,7 +210,7 @@ def import_libraries() -> None:
     """
     with _loading, contextlib.suppress(ImportError):
         import peft  # noqa: F401
-        from transformers import BertConfig, BertModel  # noqa: F401
+        from transformers import BertConfig, BertModel, MPNetConfig, MPNetModel  # noqa: F401
 
 
 # One of a kind for the process

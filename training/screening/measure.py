@@ -46,11 +46,9 @@ def _row(author: str, kind: str, risk: bool, rows: Sequence[float]) -> str:
 
 def baseline(examples: Sequence[Example], encoder_name: str) -> str:
     """Each author held out in turn: what a logistic regression over the untrained encoder's vectors would find."""
-    encoder, tokenizer = load(encoder_name)
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
+    encoder = load(encoder_name)
     with torch.inference_mode():
-        rows = [pooled(encoder, [windows(undisguised(e.text), tokenizer)[0].ids])[0].numpy() for e in examples]
+        rows = [pooled(encoder.model, [windows(undisguised(e.text), encoder)[0].ids])[0].numpy() for e in examples]
     vectors, risk = np.stack(rows), np.array([e.level >= 2 for e in examples])
     lines = [f"{'held out':<12}{'rows':>6}{'area under ROC':>16}{'recall at 5 % false positives':>31}"]
     for author in sorted({e.author for e in examples}):

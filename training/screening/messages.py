@@ -39,8 +39,11 @@ class Messages:
     outputs = Classifier.outputs
     thresholds = THRESHOLDS
 
-    def __init__(self, examples: Sequence[Example], drawn: Sequence[Example] | None = None) -> None:
-        """`drawn`: those that the encoder reads, unless it is all of them. The n-grams are fitted to all."""
+    def __init__(
+        self, examples: Sequence[Example], drawn: Sequence[Example] | None = None, *, by_wording: bool = True
+    ) -> None:
+        """`drawn`: those that the encoder reads, unless it is all of them. The n-grams, where `by_wording`, are fitted to all."""
+        self._by_wording = by_wording
         self.examples, self._all = drawn or examples, examples
         self.sources = {"examples": len(self.examples), "authors": len({e.author for e in self.examples})}
         self._harmless: dict[str, list[Example]] = {}
@@ -64,8 +67,10 @@ class Messages:
         named = cross_entropy(outputs[:, LEVELS:], category)
         return (losses * WEIGHT_OF_LEVELS).sum(-1).mean() + WEIGHT_OF_CATEGORY * named
 
-    def ngrams(self) -> Ngrams:
+    def ngrams(self) -> Ngrams | None:
         """Of level 2 or more, and of level 3."""
+        if not self._by_wording:
+            return None
         texts = [example.text for example in self._all]
         return fit(texts, [[e.level >= level for e in self._all] for level in (2, 3)], BUCKETS)
 

@@ -15,14 +15,14 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import save_file
 
-from support.screening.encoder import load
+from support.screening.encoder import ENGLISH, Encoder, load
 from support.screening.ngrams import Ngrams
 from support.screening.normalise import normalise, undisguised
-from support.screening.tuned import CARD, HEAD, fast_arithmetic, pooled, read_head, windows
+from support.screening.tuned import CARD, HEAD, fast_arithmetic, hastened, pooled, read_head, windows
 
 RANK = 16
-BATCH = 32
-LEARNING_RATE = 1e-3
+BATCH, BATCH_ENGLISH = 32, 64
+LEARNING_RATE, LEARNING_RATE_ENGLISH = 1e-3, 5e-4  # the larger encoder asks for smaller steps
 WARMUP = 0.1
 PLAIN, SMALL = 0.1, 0.1  # shares of an epoch that are spelled more plainly than they were written
 SEED = 7
@@ -54,17 +54,16 @@ class Task(Protocol[T]):
         """Of a batch; outputs: [texts, outputs]."""
         ...
 
-    def ngrams(self) -> Ngrams:
-        """Fitted to the same texts."""
+    def ngrams(self) -> Ngrams | None:
+        """Fitted to the same texts; None where the encoder does without."""
         ...
 
 
 @dataclass(frozen=True)
 class Trained:
-    """Encoder with its adapter, tokenizer and head."""
+    """Encoder with its adapter, and head."""
 
-    encoder: Any
-    tokenizer: Any
+    encoder: Encoder
     head: Any
 
 
@@ -78,8 +77,8 @@ def make(task: Task[Any], encoder_name: str, epochs: int, start: Path | None, ou
         start: a folder saved before to go on from, at half the learning rate; None begins anew.
         out: the folder.
     """
-    card = _card(task, encoder_name, epochs, start)
     ngrams = task.ngrams()
+    card = {**_card(task, encoder_name, epochs, start), "ngram_weight": NGRAM_WEIGHT if ngrams else 0}
     for trained in _epochs(task, encoder_name, epochs, start):
         save(out, trained, ngrams, card)
         print(f"Saved to {out}.", flush=True)
@@ -88,18 +87,20 @@ def make(task: Task[Any], encoder_name: str, epochs: int, start: Path | None, ou
 def _epochs(task: Task[Any], encoder_name: str, epochs: int, start: Path | None) -> Iterator[Trained]:
     torch.manual_seed(SEED)
     draw = random.Random(SEED)
-    encoder, tokenizer, head = _adapted(encoder_name, task.outputs, start)
-    encoder.eval()  # no dropout: a step takes two thirds of the time without it, and few epochs hardly overfit
-    adapter = [p for p in encoder.parameters() if p.requires_grad]
-    rate = LEARNING_RATE / (2 if start else 1)
+    trained = _adapted(encoder_name, task.outputs, start)
+    encoder, head = trained.encoder, trained.head
+    encoder.model.eval()  # no dropout: a step takes two thirds of the time without it, and few epochs hardly overfit
+    adapter = [p for p in encoder.model.parameters() if p.requires_grad]
+    batch_size, rate = (BATCH_ENGLISH, LEARNING_RATE_ENGLISH) if encoder_name == ENGLISH else (BATCH, LEARNING_RATE)
+    rate /= 2 if start else 1
     optimizer = torch.optim.AdamW([*adapter, *head.parameters()], lr=rate, weight_decay=0.01)
-    steps = epochs * -(-len(task.epoch(random.Random(SEED))) // BATCH)
+    steps = epochs * -(-len(task.epoch(random.Random(SEED))) // batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     started, running = time.monotonic(), 0.0
     for epoch in range(epochs):
-        for step, batch in enumerate(_batches(task.epoch(draw), tokenizer, draw), start=1):
+        for step, batch in enumerate(_batches(task.epoch(draw), encoder, batch_size, draw), start=1):
             with fast_arithmetic():
-                vectors = pooled(encoder, [ids for ids, _ in batch])
+                vectors = pooled(encoder.model, [ids for ids, _ in batch])
             loss = task.loss(head(vectors), [truth for _, truth in batch])
             loss.backward()
             torch.nn.utils.clip_grad_norm_(adapter, 1.0)
@@ -110,17 +111,22 @@ def _epochs(task: Task[Any], encoder_name: str, epochs: int, start: Path | None)
             if step % 20 == 0:
                 passed = time.monotonic() - started
                 print(f"epoch {epoch + 1}/{epochs} step {step}  loss {running:.3f}  {passed:.0f} s", flush=True)
-        yield Trained(encoder, tokenizer, head)
+        yield trained
 
 
-def _adapted(encoder_name: str, outputs: int, start: Path | None) -> tuple[Any, Any, Any]:
-    base, tokenizer = load(encoder_name)
-    base.requires_grad_(False)
+def _adapted(encoder_name: str, outputs: int, start: Path | None) -> Trained:
+    encoder = load(encoder_name)
+    base = hastened(encoder.model.requires_grad_(False))
     if start:
+        adapted: Any = PeftModel.from_pretrained(base, str(start), is_trainable=True)
         head = read_head(start, outputs)
-        return PeftModel.from_pretrained(base, str(start), is_trainable=True).float(), tokenizer, head
-    config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="FEATURE_EXTRACTION")
-    return get_peft_model(base, config), tokenizer, torch.nn.Linear(base.config.hidden_size, outputs)
+    else:
+        config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="FEATURE_EXTRACTION")
+        adapted, head = get_peft_model(base, config), torch.nn.Linear(base.config.hidden_size, outputs)
+    for weights in adapted.parameters():
+        if weights.requires_grad:
+            weights.data = weights.data.float()
+    return Trained(encoder._replace(model=adapted), head)
 
 
 def _rate(step: int, steps: int) -> float:
@@ -129,11 +135,13 @@ def _rate(step: int, steps: int) -> float:
     return (step + 1) / warm if step < warm else max(0.0, (steps - step) / max(1, steps - warm))
 
 
-def _batches(rows: Sequence[Row[T]], tokenizer: Any, draw: random.Random) -> Iterator[list[tuple[list[int], T]]]:
-    """One epoch: batches of texts of like length, in random order."""
-    read = [(windows(_spelled(row.text, draw), tokenizer)[0].ids, row.truth) for row in rows]
+def _batches(
+    rows: Sequence[Row[T]], encoder: Encoder, size: int, draw: random.Random
+) -> Iterator[list[tuple[list[int], T]]]:
+    """One epoch: batches of `size` texts of like length, in random order."""
+    read = [(windows(_spelled(row.text, draw), encoder)[0].ids, row.truth) for row in rows]
     read.sort(key=lambda row: len(row[0]) + draw.random() * 8)
-    batches = [read[i : i + BATCH] for i in range(0, len(read), BATCH)]
+    batches = [read[i : i + size] for i in range(0, len(read), size)]
     draw.shuffle(batches)
     yield from batches
 
@@ -147,15 +155,18 @@ def _spelled(text: str, draw: random.Random) -> str:
     return text.lower() if way < PLAIN + SMALL else text
 
 
-def save(folder: Path, trained: Trained, ngrams: Ngrams, card: dict[str, Any]) -> None:
-    """Adapter and n-grams in fp16, head and card: all of them, or what was there before."""
+def save(folder: Path, trained: Trained, ngrams: Ngrams | None, card: dict[str, Any]) -> None:
+    """Adapter and n-grams, if any, in fp16, head and card: all of them, or what was there before."""
     whole, folder = folder, folder.with_name(folder.name + ".unfinished")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    ngrams.save(folder)
-    trained.encoder.peft_config["default"].base_model_name_or_path = ""  # the card names the encoder
-    trained.encoder.peft_config["default"].save_pretrained(str(folder))
-    adapter = {name: value.half().contiguous() for name, value in get_peft_model_state_dict(trained.encoder).items()}
+    if ngrams:
+        ngrams.save(folder)
+    trained.encoder.model.peft_config["default"].base_model_name_or_path = ""  # the card names the encoder
+    trained.encoder.model.peft_config["default"].save_pretrained(str(folder))
+    adapter = {
+        name: value.half().contiguous() for name, value in get_peft_model_state_dict(trained.encoder.model).items()
+    }
     save_file(adapter, folder / "adapter_model.safetensors")
     save_file(trained.head.state_dict(), folder / HEAD)
     (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
@@ -169,7 +180,6 @@ def _card(task: Task[Any], encoder_name: str, epochs: int, start: Path | None) -
         "encoder": encoder_name,
         "passes": [*before, {**task.sources, "epochs": epochs}],
         "rank": RANK,
-        "ngram_weight": NGRAM_WEIGHT,
         "seed": SEED,
         "thresholds": task.thresholds,
     }
