@@ -4,6 +4,7 @@ import re
 
 import yaml
 
+from support.screening import mpnet
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -16,6 +17,13 @@ def test_the_card_is_what_a_space_needs():
     assert CARD["python_version"] == "3.12" and (ROOT / CARD["app_file"]).exists()
     assert len(CARD["short_description"]) <= 60 and len(CARD["title"]) <= 60
     assert {"models", "datasets", "tags", "license", "suggested_hardware"} <= set(CARD)
+
+
+def test_a_space_has_the_encoder_of_english_that_the_wheels_hold():
+    (line,) = CARD["preload_from_hub"]
+    name, files, revision = line.split()
+    assert (name, revision) == (mpnet.HUB_ID, mpnet.REVISION) and name in CARD["models"]
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {*files.split(",")}
 
 
 def test_zerogpus_torch_is_admitted():
